@@ -51,7 +51,7 @@ struct comma_kernels {
     /* softmax(q k^T * scale, masked) v. */
     void (*attention)(const struct comma_attention *a);
 
-    /* Each row of y += bias [width]; y = bias where y is to be set (bias_set). */
+    /* Each row of y += bias [width]. */
     void (*add_bias)(float *y, size_t ldy, const float *bias, size_t rows, size_t width);
 
     /* out[i] = sum_j x[j] * w[i * ldw + j], i < rows: one vector against the rows of a matrix. */
