@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/kernels/kernels.h"
 #include "engine/weights.h"
 
 static const struct method {
@@ -14,6 +15,9 @@ static const struct method {
                  const struct comma_clip_config *config, struct comma_error *err);
 } methods[] = {
     { "comma", comma_prompts_fold_comma },
+    { "maple", comma_prompts_fold_maple },
+    { "ivlp", comma_prompts_fold_ivlp },
+    { "vpt", comma_prompts_fold_vpt },
 };
 
 bool comma_prompts_tensor(const struct comma_adapter_dir *adapter, const char *name, unsigned n_dims,
@@ -36,11 +40,21 @@ bool comma_prompts_tensor(const struct comma_adapter_dir *adapter, const char *n
     return comma_weights_copy(out, t, err);
 }
 
-/* SPEC 6.1: ctx_init with _ as spaces where it is given and n_ctx <= 4, else "X X ... X", all of it overwritten. */
+void comma_prompts_linear(float *y, const float *x, size_t n, size_t in, const float *w, const float *b, size_t out)
+{
+    const struct comma_kernels *kernels = comma_kernels();
+
+    for (size_t r = 0; r < n; r++) {
+        kernels->dot_rows(y + r * out, x + r * in, w, in, out, in);
+        kernels->add_bias(y + r * out, out, b, 1, out);
+    }
+}
+
+/* SPEC 6.1: ctx_init with _ as spaces where it is given and there are at most 4 learned rows, else "X X ... X", all of it overwritten. */
 static bool set_words(struct comma_prompts *p, const struct comma_adapter_config *config, struct comma_error *err)
 {
-    const bool literal = config->ctx_init[0] && config->n_ctx <= 4;
-    const size_t size = literal ? strlen(config->ctx_init) + 1 : 2 * config->n_ctx + 1;
+    const bool literal = config->ctx_init[0] && p->n_text <= 4;
+    const size_t size = literal ? strlen(config->ctx_init) + 1 : 2 * p->n_text + 1;
 
     p->text_before = malloc(size);
     p->text_after = strdup(".");
@@ -52,9 +66,9 @@ static bool set_words(struct comma_prompts *p, const struct comma_adapter_config
             if (*c == '_')
                 *c = ' ';
     } else {
-        for (size_t i = 0; i < config->n_ctx; i++)
+        for (size_t i = 0; i < p->n_text; i++)
             memcpy(p->text_before + 2 * i, "X ", 2);
-        p->text_before[config->n_ctx ? 2 * config->n_ctx - 1 : 0] = '\0';
+        p->text_before[p->n_text ? 2 * p->n_text - 1 : 0] = '\0';
     }
     return true;
 }

@@ -39,6 +39,19 @@ COMMA_MUST_CHECK
 bool comma_prompts_fold_comma(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
                               const struct comma_clip_config *config, struct comma_error *err);
 
+COMMA_MUST_CHECK
+bool comma_prompts_fold_maple(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
+                              const struct comma_clip_config *config, struct comma_error *err);
+COMMA_MUST_CHECK
+bool comma_prompts_fold_ivlp(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
+                             const struct comma_clip_config *config, struct comma_error *err);
+COMMA_MUST_CHECK
+bool comma_prompts_fold_vpt(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
+                            const struct comma_clip_config *config, struct comma_error *err);
+
+/* y[n, out] = x[n, in] w[out, in]^T + b[out]: the few small products of the generators. */
+void comma_prompts_linear(float *y, const float *x, size_t n, size_t in, const float *w, const float *b, size_t out);
+
 /* A tensor of the adapter as f32 in memory of its own (free()), its shape checked; for the methods' files.
  *   name   as in the file; "prompt_learner." in front is tried too */
 COMMA_MUST_CHECK

@@ -13,19 +13,6 @@
 #include "engine/kernels/kernels.h"
 #include "engine/prompts.h"
 
-/* y[n, out] = x[n, in] w[out, in]^T + b[out] */
-static void linear(float *y, const float *x, size_t n, size_t in, const float *w, const float *b, size_t out)
-{
-    for (size_t r = 0; r < n; r++)
-        for (size_t o = 0; o < out; o++) {
-            float sum = 0;
-
-            for (size_t i = 0; i < in; i++)
-                sum += x[r * in + i] * w[o * in + i];
-            y[r * out + o] = sum + b[o];
-        }
-}
-
 /* One generator A's weights. */
 struct generator {
     float *fc_weight, *fc_bias;     /* [Dv, Dt], [Dv] */
@@ -85,7 +72,7 @@ static void generate(const struct generator *g, const float *u, const float *t, 
     const float scale = 1.0f / sqrtf((float)width_v);
     float *k = scratch, *z = k + n * width_v, *hidden = z + n * width_v, *w = hidden + n * (width_v / 4);
 
-    linear(k, t, n, width_t, g->fc_weight, g->fc_bias, width_v);
+    comma_prompts_linear(k, t, n, width_t, g->fc_weight, g->fc_bias, width_v);
     for (size_t r = 0; r < n; r++) {
         float *row = w + r * n;
 
@@ -102,10 +89,10 @@ static void generate(const struct generator *g, const float *u, const float *t, 
         }
     }
     kernels->layer_norm(z, width_v, z, width_v, g->ln_weight, g->ln_bias, n, width_v, 1e-5f);
-    linear(hidden, z, n, width_v, g->mlp0_weight, g->mlp0_bias, width_v / 4);
+    comma_prompts_linear(hidden, z, n, width_v, g->mlp0_weight, g->mlp0_bias, width_v / 4);
     for (size_t i = 0; i < n * (width_v / 4); i++)
         hidden[i] = hidden[i] > 0 ? hidden[i] : 0;
-    linear(out, hidden, n, width_v / 4, g->mlp2_weight, g->mlp2_bias, width_v);
+    comma_prompts_linear(out, hidden, n, width_v / 4, g->mlp2_weight, g->mlp2_bias, width_v);
 }
 
 /* S = ctx Pᵀ + b */
@@ -123,7 +110,7 @@ static bool shared_input(struct comma_prompts *p, const struct comma_adapter_dir
     ok = comma_prompts_tensor(adapter, "proj.weight", 2, (size_t[]){ width_v, width_t }, &weight, err) &&
          comma_prompts_tensor(adapter, "proj.bias", 1, (size_t[]){ width_v }, &bias, err);
     if (ok)
-        linear(p->vision_input, p->text_input, p->n_vision, width_t, weight, bias, width_v);
+        comma_prompts_linear(p->vision_input, p->text_input, p->n_vision, width_t, weight, bias, width_v);
 out:
     free(weight);
     free(bias);

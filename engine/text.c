@@ -19,6 +19,9 @@ bool comma_text_load(struct comma_text_tower *t, struct comma_gemm *g, const str
                                     .embed_dim = c->embed_dim,
                                     .token_embedding = comma_clip_tensor(clip, COMMA_TOKEN_EMBEDDING),
                                     .eps = c->text.layer_norm_eps };
+    if (t->token_embedding.dtype > COMMA_F64)
+        return comma_fail(err, COMMA_E_MODEL, "%s: dtype %s is not a float's", t->token_embedding.name,
+                          comma_dtype_name(t->token_embedding.dtype));
     t->blocks = calloc(c->text.layers, sizeof(*t->blocks));
     if (!t->blocks) {
         comma_fail(err, COMMA_E_NOMEM, "out of memory for the text tower");
@@ -80,7 +83,7 @@ static void embed_row(const struct comma_text_tower *t, const float *learned, in
         struct comma_error err;
         const bool ok = comma_tensor_to_f32(&row, x, &err);
 
-        assert(ok); /* its dtype was converted once at load, by comma_clip_open's check of floats */
+        assert(ok); /* its dtype was checked at load */
         (void)ok;
     }
     for (size_t i = 0; i < t->width; i++)
