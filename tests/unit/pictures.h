@@ -44,17 +44,23 @@ static inline struct comma_bytes buffer_bytes(const struct buffer *b)
     return (struct comma_bytes){ b->data, b->size };
 }
 
+static inline const char *golden_root(void)
+{
+    const char *root = getenv("COMMA_GOLDEN");
+
+    return root ? root : "tests/golden/data";
+}
+
 /* A file below the golden folder, "tiny/images/rgb.png". */
 static inline struct buffer golden_file(const char *name)
 {
-    const char *root = getenv("COMMA_GOLDEN");
     struct buffer b = { 0 };
     unsigned char part[4096];
     char path[4096];
     FILE *f;
     size_t n;
 
-    snprintf(path, sizeof(path), "%s/%s", root ? root : "tests/golden/data", name);
+    snprintf(path, sizeof(path), "%s/%s", golden_root(), name);
     f = fopen(path, "rb");
     if (!f)
         fprintf(stderr, "%s cannot be opened\n", path);
