@@ -28,4 +28,8 @@ void *comma_pool_take(struct comma_pool *pool, size_t size);
 COMMA_MUST_CHECK
 void *comma_pool_array(struct comma_pool *pool, size_t n, size_t size);
 
+/* size bytes copied, with a NUL behind them. NULL as above. */
+COMMA_MUST_CHECK
+char *comma_pool_copy(struct comma_pool *pool, const char *data, size_t size);
+
 #endif

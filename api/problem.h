@@ -87,8 +87,9 @@ void comma_problem_from_job(struct comma_problem *problem, const struct comma_jo
 /* 404 for a model name that is not served; the detail sends to GET /models. */
 void comma_problem_unknown_model(struct comma_problem *problem, const char *name);
 
-/* Writes the document. request_id may be NULL.
- *   out  [COMMA_PROBLEM_BYTES], not NUL-terminated
+/* Writes the document.
+ *   request_id  NULL, or at most 128 bytes
+ *   out         [COMMA_PROBLEM_BYTES], not NUL-terminated
  * Returns its size. */
 size_t comma_problem_write(const struct comma_problem *problem, const char *request_id, char *out);
 
