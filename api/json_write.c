@@ -6,7 +6,6 @@
 #include "api/buffer.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "api/base64.h"
@@ -129,15 +128,13 @@ static void put_decimal(struct comma_buffer *b, const char *s, int n, int before
     static const char zeros[] = "000000000";
 
     if (before > 9 || before < -4) {
-        char tail[8];
-
         comma_buffer_put(b, s, 1);
         if (n > 1) {
             comma_buffer_put(b, ".", 1);
             comma_buffer_put(b, s + 1, (size_t)(n - 1));
         }
-        snprintf(tail, sizeof(tail), "e%d", before - 1);
-        comma_buffer_puts(b, tail);
+        comma_buffer_put(b, "e", 1);
+        comma_json_int(b, before - 1);
     } else if (before <= 0) {
         comma_buffer_puts(b, "0.");
         comma_buffer_put(b, zeros, (size_t)-before);
