@@ -86,15 +86,16 @@ static double times_power_of_10(double value, int exponent)
 }
 
 /* value = *digits * 10^*exponent as far as an f32 can tell, with at most n_digits digits; value is that of an f32 > 0.
- * Double arithmetic is wrong by some 2^-52 of the value, an f32 is told from its neighbours by 2^-25: nine digits are
- * always enough, which is what FLT_DECIMAL_DIG says. Returns whether the digits stand within 2^-26. */
+ * An f32 is read back as itself from whatever is nearer than half the way to its neighbour; double arithmetic is wrong
+ * by some 2^-51 of the value, for which the 0.999 leaves room. Returns whether the digits are that near; nine always
+ * are (FLT_DECIMAL_DIG). */
 static bool round_to_digits(double value, int n_digits, uint64_t *digits, int *exponent)
 {
     const double limit = powers[n_digits];
     int binary, decimal;
-    double scaled;
+    const double m = frexp(value, &binary); /* value = m * 2^binary, 0.5 <= m < 1; f32 has 24 bits of m */
+    double scaled, half_way;
 
-    frexp(value, &binary);
     decimal = (int)floor((binary - 1) * 0.30102999566398120); /* log10(2): at most one too small */
     scaled = times_power_of_10(value, n_digits - 1 - decimal);
     if (nearbyint(scaled) >= limit) {
@@ -103,7 +104,8 @@ static bool round_to_digits(double value, int n_digits, uint64_t *digits, int *e
     }
     *digits = (uint64_t)nearbyint(scaled);
     *exponent = decimal - (n_digits - 1);
-    return fabs((double)*digits - scaled) <= scaled * 0x1p-26;
+    half_way = m > 0.5 ? scaled * 0x1p-25 / m : scaled * 0x1p-25; /* below a power of two the steps are half as large */
+    return fabs((double)*digits - scaled) <= 0.999 * half_way;
 }
 
 /* Digits of n behind one another; returns how many. */
