@@ -11,6 +11,9 @@
 #include "engine/base/error.h"
 #include "engine/base/text.h"
 
+/* A longer text is refused before anything is done with it. */
+#define COMMA_MAX_TEXT_BYTES 65536
+
 struct comma_tokenizer;
 
 /* merges: a header line, then "left right" lines, of which the first vocab_size - 514 are used. The bytes are copied.
@@ -25,8 +28,9 @@ void comma_tokenizer_destroy(struct comma_tokenizer *t); /* NULL is fine */
  *   ids    out: [max_ids]
  *   n_ids  out: how many; when the text has more than max_ids, the number it would need, and the call fails
  *
- * Fails with COMMA_E_INPUT (not UTF-8; too many tokens: the sentence gives both numbers, not the text) or
- * COMMA_E_NOMEM. n_ids is also written when the text is too long. */
+ * Fails with COMMA_E_INPUT (not UTF-8; too many tokens: the sentence gives both numbers, not the text),
+ * COMMA_E_LIMIT (more than COMMA_MAX_TEXT_BYTES) or COMMA_E_NOMEM. n_ids is also written when there are too many
+ * tokens. The time is O(n log n) in the size of the text, whatever it holds. */
 COMMA_MUST_CHECK
 bool comma_tokenizer_encode(const struct comma_tokenizer *t, struct comma_text text, int32_t *ids, size_t max_ids,
                             size_t *n_ids, struct comma_error *err);
