@@ -196,15 +196,24 @@ static bool list_symbols(struct reader *r, size_t n_merges, const uint32_t byte_
     return true;
 }
 
+/* The line, counted from 1, that makes a symbol. */
+static int line_of(int32_t id)
+{
+    return id - COMMA_BPE_BYTE_IDS + 2;
+}
+
 static bool check_distinct(const struct reader *r, size_t n_symbols, struct comma_error *err)
 {
     for (size_t i = 1; i < n_symbols; i++) {
         const struct symbol *a = &r->symbols[i - 1], *b = &r->symbols[i];
 
-        /* the bytes are distinct, and the id of a merge is the larger one, so b is a merge */
-        if (compare_spellings(a, b) == 0)
-            return comma_fail(err, COMMA_E_MODEL, "merges line %d makes the same symbol as line %d", b->id - 510,
-                              a->id - 510);
+        /* bytes are distinct and a later merge has the larger id, so b is a merge */
+        if (compare_spellings(a, b) != 0)
+            continue;
+        if (a->id < COMMA_BPE_BYTE_IDS)
+            return comma_fail(err, COMMA_E_MODEL, "merges line %d makes what is a byte already", line_of(b->id));
+        return comma_fail(err, COMMA_E_MODEL, "merges line %d makes the same symbol as line %d", line_of(b->id),
+                          line_of(a->id));
     }
     return true;
 }
