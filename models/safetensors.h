@@ -7,8 +7,9 @@
 #include "models/tensor.h"
 
 /* Maps and checks a file; the tensors point into the mapping, which *out owns. Refused by name: header past the end or
- * over 100 MB, bad JSON, duplicate keys, unknown dtype, shape that does not match its bytes, offsets past the end,
- * overlaps, holes, more than 100,000 tensors. Fails with COMMA_E_MODEL, COMMA_E_IO or COMMA_E_NOMEM. */
+ * over 16 MiB, bad JSON, duplicate keys, unknown dtype, shape that does not match its bytes, offsets past the end,
+ * overlaps, holes, more than 20,000 tensors. Tensors come in the order of their bytes.
+ * Fails with COMMA_E_MODEL, COMMA_E_IO or COMMA_E_NOMEM. */
 COMMA_MUST_CHECK
 bool comma_safetensors_open(const char *path, struct comma_tensors **out, struct comma_error *err);
 

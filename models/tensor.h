@@ -43,6 +43,7 @@ struct comma_tensors;
 
 size_t comma_dtype_bytes(enum comma_dtype dtype);
 const char *comma_dtype_name(enum comma_dtype dtype); /* "F32", as safetensors spells it */
+bool comma_dtype_is_float(enum comma_dtype dtype);    /* F32, F16, BF16, F64: what weights may be */
 
 /* Product of the shape; 1 for a scalar. */
 size_t comma_tensor_count(const struct comma_tensor *t);
@@ -70,10 +71,17 @@ struct comma_tensor comma_tensor_rows(const struct comma_tensor *t, size_t first
 /* A 2-D tensor with its dimensions swapped; nothing is copied. */
 struct comma_tensor comma_tensor_transposed(const struct comma_tensor *t);
 
+/* A name out of a file as a message may show it: control characters replaced, long ones cut with "...". Use it as
+ * comma_shown_name(t->name).text inside one call. */
+struct comma_shown_name {
+    char text[100];
+};
+struct comma_shown_name comma_shown_name(const char *name);
+
 /* ---- a file's tensors ---- */
 
 size_t comma_tensors_size(const struct comma_tensors *ts);
-const struct comma_tensor *comma_tensors_at(const struct comma_tensors *ts, size_t i); /* in the file's order */
+const struct comma_tensor *comma_tensors_at(const struct comma_tensors *ts, size_t i); /* in the order of the bytes */
 const struct comma_tensor *comma_tensors_find(const struct comma_tensors *ts, const char *name); /* NULL if absent */
 void comma_tensors_close(struct comma_tensors *ts);                                              /* NULL is fine */
 

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* adapter.c - see adapter.h, and the adapter half of clip.h. */
+#include "models/adapter.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "models/hf_dir.h"
+#include "models/json.h"
+#include "models/safetensors.h"
+
+#define WEIGHTS      "adapter_model.safetensors"
+#define CONFIG       "adapter_config.json"
+#define MAX_ADAPTERS 10000
+
+/* ---- one adapter ---- */
+
+/* A string field into out; absent leaves out as it is. */
+static bool get_string(const json_t *json, const char *path, const char *field, char *out, size_t size,
+                       struct comma_error *err)
+{
+    const json_t *value = json_object_get(json, field);
+
+    if (!value || json_is_null(value))
+        return true;
+    if (!json_is_string(value) || json_string_length(value) >= size)
+        return comma_fail(err, COMMA_E_MODEL, "%s: %s must be a string of at most %zu bytes", path, field, size - 1);
+    memcpy(out, json_string_value(value), json_string_length(value) + 1);
+    return true;
+}
+
+/* A count from 1 to 10,000 into *out; absent leaves it as it is. */
+static bool get_count(const json_t *json, const char *path, const char *field, size_t *out, struct comma_error *err)
+{
+    const json_t *value = json_object_get(json, field);
+
+    if (!value || json_is_null(value))
+        return true;
+    if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > 10000)
+        return comma_fail(err, COMMA_E_MODEL, "%s: %s must be a whole number from 1 to 10000", path, field);
+    *out = (size_t)json_integer_value(value);
+    return true;
+}
+
+static bool parse_config(struct comma_bytes bytes, const char *path, struct comma_adapter_config *c,
+                         struct comma_error *err)
+{
+    json_t *json = NULL;
+    bool ok;
+
+    *c = (struct comma_adapter_config){ .method = "comma", .ctx_init = "a photo of a", .last_layer = 1 };
+    if (!bytes.data)
+        return true;
+    if (!comma_json_parse((struct comma_text){ (const char *)bytes.data, bytes.size }, path, comma_json_config_limits(),
+                          &json, err))
+        return false;
+    ok = get_string(json, path, "method", c->method, sizeof(c->method), err) &&
+         get_string(json, path, "ctx_init", c->ctx_init, sizeof(c->ctx_init), err) &&
+         get_string(json, path, "base_model", c->base_model, sizeof(c->base_model), err) &&
+         get_count(json, path, "n_ctx", &c->n_ctx, err) &&
+         get_count(json, path, "prompt_depth", &c->prompt_depth, err) &&
+         get_count(json, path, "last_layer", &c->last_layer, err);
+    json_decref(json);
+    return ok;
+}
+
+/* Sets *value to what the tensors say, or refuses a config that says otherwise. */
+static bool agree(const char *path, const char *field, size_t by_tensors, size_t *value, struct comma_error *err)
+{
+    if (*value != 0 && *value != by_tensors)
+        return comma_fail(err, COMMA_E_MODEL, "%s: %s is %zu, but the tensors say %zu", path, field, *value,
+                          by_tensors);
+    *value = by_tensors;
+    return true;
+}
+
+/* COMMA: ctx [n_ctx, D], compound_prompts_text [prompt_depth - 1, n_ctx, D], which depth 1 may leave out. */
+static bool check_comma(const struct comma_tensors *ts, const char *path, const char *weights,
+                        struct comma_adapter_config *c, struct comma_error *err)
+{
+    const struct comma_tensor *ctx = comma_tensors_find(ts, "prompt_learner.ctx");
+    const struct comma_tensor *deep = comma_tensors_find(ts, "prompt_learner.compound_prompts_text");
+    char shape[200];
+
+    if (!ctx)
+        return comma_fail(err, COMMA_E_MODEL, "%s: prompt_learner.ctx is missing", weights);
+    if (ctx->n_dims != 2 || comma_tensor_count(ctx) == 0)
+        return comma_fail(err, COMMA_E_MODEL, "%s: prompt_learner.ctx is %s, but must be [n_ctx, text width]", weights,
+                          comma_tensor_shape_text(ctx, shape, sizeof(shape)));
+    if (deep && (deep->n_dims != 3 || deep->shape[1] != ctx->shape[0] || deep->shape[2] != ctx->shape[1]))
+        return comma_fail(err, COMMA_E_MODEL,
+                          "%s: prompt_learner.compound_prompts_text is %s, but must be [prompt_depth - 1, %zu, %zu]",
+                          weights, comma_tensor_shape_text(deep, shape, sizeof(shape)), ctx->shape[0], ctx->shape[1]);
+    return agree(path, "n_ctx", ctx->shape[0], &c->n_ctx, err) &&
+           agree(path, "prompt_depth", deep ? deep->shape[0] + 1 : 1, &c->prompt_depth, err);
+}
+
+static bool check_adapter(struct comma_adapter_dir *a, const char *path, const char *weights, struct comma_error *err)
+{
+    if (strcmp(a->config.method, "comma") != 0)
+        return comma_fail(err, COMMA_E_UNSUPPORTED, "%s: method is %s; comma is supported", path,
+                          comma_shown_name(a->config.method).text);
+    return check_comma(a->tensors, path, weights, &a->config, err);
+}
+
+bool comma_adapter_dir_open(const char *dir, struct comma_adapter_dir *out, struct comma_error *err)
+{
+    struct comma_adapter_dir a = { 0 };
+    struct comma_model_file config = { 0 };
+    char *weights = comma_path_join(dir, WEIGHTS, err);
+    bool ok = false;
+
+    if (!weights)
+        return false;
+    if (!comma_model_file_open(dir, CONFIG, &config, err) || !parse_config(config.bytes, config.path, &a.config, err) ||
+        !comma_safetensors_open(weights, &a.tensors, err))
+        goto out;
+    ok = check_adapter(&a, config.path, weights, err);
+out:
+    comma_model_file_close(&config);
+    free(weights);
+    if (ok)
+        *out = a;
+    else
+        comma_adapter_dir_close(&a);
+    return ok;
+}
+
+static bool open_embedded(size_t i, struct comma_adapter_dir *out, struct comma_error *err)
+{
+    const struct comma_embedded_adapter e = comma_embedded_adapter_at(i);
+    struct comma_adapter_dir a = { 0 };
+
+    if (!parse_config(e.config, e.name, &a.config, err) ||
+        !comma_safetensors_parse(e.tensors, e.name, &a.tensors, err) || !check_adapter(&a, e.name, e.name, err)) {
+        comma_adapter_dir_close(&a);
+        return false;
+    }
+    *out = a;
+    return true;
+}
+
+void comma_adapter_dir_close(struct comma_adapter_dir *a)
+{
+    comma_tensors_close(a->tensors);
+    *a = (struct comma_adapter_dir){ 0 };
+}
+
+/* ---- the list ---- */
+
+static bool add_name(struct comma_adapter_list *list, const char *name, struct comma_error *err)
+{
+    char **names;
+
+    if (list->n == MAX_ADAPTERS)
+        return comma_fail(err, COMMA_E_MODEL, "%s is one too many: at most %d adapters can lie beside a model", name,
+                          MAX_ADAPTERS);
+    names = realloc(list->names, (list->n + 1) * sizeof(*names));
+    if (names)
+        list->names = names;
+    if (!names || !(names[list->n] = strdup(name)))
+        return comma_fail(err, COMMA_E_NOMEM, "adapter %s: out of memory", name);
+    list->n++;
+    return true;
+}
+
+/* True if dir/name/adapter_model.safetensors is there; names with a dot first are temporary ones of convert. */
+static bool is_adapter(const char *dir, const char *name)
+{
+    char *sub = name[0] == '.' ? NULL : comma_path_join(dir, name, NULL);
+    char *weights = sub ? comma_path_join(sub, WEIGHTS, NULL) : NULL;
+    const bool there = weights && access(weights, F_OK) == 0;
+
+    free(weights);
+    free(sub);
+    return there;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+bool comma_adapter_list_directory(const char *model_dir, struct comma_adapter_list *out, struct comma_error *err)
+{
+    struct comma_adapter_list list = { .dir = comma_path_join(model_dir, "adapters", err) };
+    const struct dirent *entry;
+    DIR *dir = NULL;
+    bool ok = false;
+
+    if (!list.dir)
+        return false;
+    dir = opendir(list.dir);
+    if (!dir && errno != ENOENT) {
+        comma_fail(err, COMMA_E_IO, "%s: %s", list.dir, strerror(errno));
+        goto out;
+    }
+    while (dir && (entry = readdir(dir)))
+        if (is_adapter(list.dir, entry->d_name) && !add_name(&list, entry->d_name, err))
+            goto out;
+    if (list.n > 0)
+        qsort(list.names, list.n, sizeof(*list.names), compare_names);
+    ok = true;
+out:
+    if (dir)
+        closedir(dir);
+    if (ok)
+        *out = list;
+    else
+        comma_adapter_list_finish(&list);
+    return ok;
+}
+
+bool comma_adapter_list_embedded(struct comma_adapter_list *out, struct comma_error *err)
+{
+    struct comma_adapter_list list = { 0 };
+
+    for (size_t i = 0; comma_embedded_adapter_at(i).name; i++)
+        if (!add_name(&list, comma_embedded_adapter_at(i).name, err)) {
+            comma_adapter_list_finish(&list);
+            return false;
+        }
+    *out = list;
+    return true;
+}
+
+void comma_adapter_list_finish(struct comma_adapter_list *list)
+{
+    for (size_t i = 0; i < list->n; i++)
+        free(list->names[i]);
+    free(list->names);
+    free(list->dir);
+    *list = (struct comma_adapter_list){ 0 };
+}
+
+bool comma_adapter_list_open(const struct comma_adapter_list *list, size_t i, struct comma_adapter_dir *out,
+                             struct comma_error *err)
+{
+    char *dir;
+    bool ok;
+
+    if (!list->dir)
+        return open_embedded(i, out, err);
+    dir = comma_path_join(list->dir, list->names[i], err);
+    if (!dir)
+        return false;
+    ok = comma_adapter_dir_open(dir, out, err);
+    free(dir);
+    return ok;
+}
