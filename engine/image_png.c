@@ -21,37 +21,62 @@
 
 /* ---- the budget that stb_image allocates from ---- */
 
+/* Stands before each block, since stb frees without saying how much, and forgets blocks where it fails. */
+union block {
+    struct {
+        size_t size;
+        union block *next, **from; /* from: what points to this block */
+    } at;
+    max_align_t align;
+};
+
 struct budget {
     size_t used, max;
     bool exceeded, no_memory;
-};
-
-/* Stands before each block, since stb frees without saying how much. */
-union block {
-    size_t size;
-    max_align_t align;
+    union block *blocks;
 };
 
 /* stb's hooks take no user pointer; the budget of the decode that this thread is in, NULL outside. */
 static _Thread_local struct budget *budget;
 
+static void link_block(union block *block)
+{
+    block->at.next = budget->blocks;
+    block->at.from = &budget->blocks;
+    if (block->at.next)
+        block->at.next->at.from = &block->at.next;
+    budget->blocks = block;
+}
+
+static void unlink_block(union block *block)
+{
+    *block->at.from = block->at.next;
+    if (block->at.next)
+        block->at.next->at.from = block->at.from;
+}
+
 static void *budget_realloc(void *old, size_t size)
 {
-    union block *block = old ? (union block *)old - 1 : NULL;
-    const size_t had = block ? block->size : 0;
+    union block *block = old ? (union block *)old - 1 : NULL, *moved;
+    const size_t had = block ? block->at.size : 0;
 
     if (size > PTRDIFF_MAX - sizeof(*block) || size > budget->max - (budget->used - had)) {
         budget->exceeded = true;
         return NULL;
     }
-    block = realloc(block, sizeof(*block) + size);
-    if (!block) {
+    if (block)
+        unlink_block(block);
+    moved = realloc(block, sizeof(*block) + size);
+    if (!moved) {
         budget->no_memory = true;
+        if (block)
+            link_block(block);
         return NULL;
     }
     budget->used += size - had;
-    block->size = size;
-    return block + 1;
+    moved->at.size = size;
+    link_block(moved);
+    return moved + 1;
 }
 
 static void *budget_malloc(size_t size)
@@ -63,9 +88,19 @@ static void budget_free(void *p)
 {
     union block *block = p ? (union block *)p - 1 : NULL;
 
-    if (block)
-        budget->used -= block->size;
+    if (!block)
+        return;
+    budget->used -= block->at.size;
+    unlink_block(block);
     free(block);
+}
+
+/* Ends this thread's decode: what stb forgot goes too. */
+static void budget_finish(void)
+{
+    while (budget && budget->blocks)
+        budget_free(budget->blocks + 1);
+    budget = NULL;
 }
 
 #define STBI_MALLOC(size)     budget_malloc(size)
@@ -286,7 +321,7 @@ static void to_rgb(const unsigned char *in, int n_samples, size_t pixels, unsign
 /* Runs stb_image on the new file, inside the thread's budget. Returns samples of the budget's, NULL on failure. */
 static unsigned char *decode_clean(const struct png *png, struct comma_bytes file, int *n_samples)
 {
-    unsigned char *clean = budget_malloc(clean_bytes(png)), *samples = NULL;
+    unsigned char *clean = budget_malloc(clean_bytes(png)), *samples;
     int width = 0, height = 0;
 
     if (!clean)
@@ -348,8 +383,6 @@ bool comma_image_decode_png(struct comma_bytes file, const struct comma_image_li
     *out = image;
     ok = true;
 out:
-    budget_free(samples);
-    assert(spent.used == 0);
-    budget = NULL;
+    budget_finish();
     return ok;
 }

@@ -89,6 +89,7 @@ static void axis_finish(struct axis *a)
     free(a->count);
 }
 
+/* On failure too what it holds is axis_finish()'s. */
 static bool axis_init(struct axis *a, size_t n_in, size_t n_full, size_t n_out, struct comma_error *err)
 {
     double *row = NULL;
@@ -117,11 +118,7 @@ static bool axis_init(struct axis *a, size_t n_in, size_t n_full, size_t n_out, 
     ok = true;
 out:
     free(row);
-    if (!ok) {
-        axis_finish(a);
-        comma_fail(err, COMMA_E_NOMEM, "out of memory while resizing the image");
-    }
-    return ok;
+    return ok || comma_fail(err, COMMA_E_NOMEM, "out of memory while resizing the image");
 }
 
 /* Rows begin to end of the vertical axis, each cut or resized to the kept columns.

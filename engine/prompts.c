@@ -50,7 +50,8 @@ void comma_prompts_linear(float *y, const float *x, size_t n, size_t in, const f
     }
 }
 
-/* SPEC 6.1: ctx_init with _ as spaces where it is given and there are at most 4 learned rows, else "X X ... X", all of it overwritten. */
+/* SPEC 6.1: ctx_init with _ as spaces where it is given and there are at most 4 learned rows, else "X X ... X", all of
+ * it overwritten. */
 static bool set_words(struct comma_prompts *p, const struct comma_adapter_config *config, struct comma_error *err)
 {
     const bool literal = config->ctx_init[0] && p->n_text <= 4;
