@@ -114,6 +114,10 @@ void comma_jobs_encode_texts(struct comma_engine *e, struct comma_worker *w, str
 /* Waits for labels that other jobs compute; encodes those that were given up. False: the job has failed. */
 bool comma_job_collect_texts(struct comma_engine *e, struct comma_worker *w, struct comma_job *job);
 
+/* CoCoOp: encodes all texts of a job anew with the context of its image, into state->features [n_texts, embed_dim].
+ * Only SOS and the prompt's words are shared, within the one image. False: the job has failed. */
+bool comma_job_encode_conditioned(struct comma_engine *e, struct comma_worker *w, struct comma_job *job);
+
 /* The image stage for a batch: decode, resize, encode; sets state->image_feature of those that do not fail. */
 void comma_jobs_encode_images(struct comma_engine *e, struct comma_worker *w, struct comma_job *jobs, size_t n);
 size_t comma_jobs_image_scratch_bytes(const struct comma_engine *e);

@@ -17,7 +17,7 @@ struct batch {
     struct comma_worker *w;
     size_t rows, n;
     struct comma_sentence *sentences; /* [max_text_rows] */
-    int32_t *ids;                     /* [max_text_rows + context_length] */
+    int32_t *ids;                     /* [max_text_rows + 2 context_length] */
     float *features;                  /* [max_text_rows, embed_dim] */
     struct target {
         struct comma_job *job;
@@ -33,7 +33,7 @@ static void batch_init(struct batch *b, struct comma_engine *e, struct comma_wor
 
     *b = (struct batch){ .e = e, .w = w };
     b->sentences = comma_arena_take(&w->arena, n * sizeof(*b->sentences));
-    b->ids = comma_arena_take(&w->arena, (n + e->text.context_length) * sizeof(*b->ids));
+    b->ids = comma_arena_take(&w->arena, (n + 2 * e->text.context_length) * sizeof(*b->ids));
     b->features = comma_arena_floats(&w->arena, n, e->text.embed_dim, 1);
     b->targets = comma_arena_take(&w->arena, n * sizeof(*b->targets));
 }
@@ -42,9 +42,10 @@ size_t comma_jobs_text_scratch_bytes(const struct comma_engine *e)
 {
     const size_t n = e->max_text_rows;
 
-    return n * (sizeof(struct comma_sentence) + sizeof(int32_t) + sizeof(struct target)) +
-           e->text.context_length * sizeof(int32_t) + 4 * COMMA_ALIGN + comma_arena_float_bytes(n * e->text.embed_dim) +
-           comma_text_scratch_bytes(&e->text, n);
+    return comma_arena_float_bytes((COMMA_MAX_N_CTX + 1) * e->text.width + e->text.embed_dim) +
+           n * (sizeof(struct comma_sentence) + sizeof(int32_t) + sizeof(struct target)) +
+           2 * e->text.context_length * sizeof(int32_t) + 4 * COMMA_ALIGN +
+           comma_arena_float_bytes(n * e->text.embed_dim) + comma_text_scratch_bytes(&e->text, n);
 }
 
 static void add_feature(struct target *t, float *feature, size_t dim)
@@ -201,6 +202,14 @@ static bool start_job(struct comma_engine *e, struct comma_worker *w, struct com
 
     if (comma_job_dead(job))
         return false;
+    if (job->adapter->prompts.meta_dim) {
+        if (job->kind == COMMA_JOB_CLASSIFY)
+            return true; /* its texts wait for the image: comma_job_encode_conditioned() */
+        comma_fail(&err, COMMA_E_UNSUPPORTED,
+                   "adapter '%s' makes its text features from each image (CoCoOp), so texts alone have none",
+                   job->adapter->name);
+        goto fail;
+    }
     if (!find_phrases(e, w, job, &err))
         goto fail;
     if (job->not_normalized)
@@ -289,4 +298,57 @@ bool comma_job_collect_texts(struct comma_engine *e, struct comma_worker *w, str
     }
     comma_job_fail(job, SIZE_MAX, &err);
     return false;
+}
+
+/* ---- CoCoOp ---- */
+
+/* The adapter's phrase with the context of one image; shares all but the prefix. */
+static bool condition_phrase(struct comma_engine *e, struct comma_worker *w, const struct comma_job *job,
+                             struct comma_phrase *out, struct comma_error *err)
+{
+    const struct comma_adapter *a = job->adapter;
+    const struct comma_mark mark = comma_arena_mark(&w->arena);
+    const size_t scratch = comma_prompts_condition_scratch(&a->prompts, comma_clip_config(e->clip));
+    float *room = comma_arena_floats(&w->arena, a->prompts.n_text * e->text.width + scratch, 1, 1);
+    struct comma_prompts shifted = a->prompts;
+    bool ok;
+
+    comma_prompts_condition(&a->prompts, comma_clip_config(e->clip), job->state->image_feature, room,
+                            room + a->prompts.n_text * e->text.width);
+    shifted.text_input = room;
+    *out = a->phrase;
+    ok = comma_prefix_make(&e->text, w, &shifted, a->phrase.prefix.ids, a->phrase.n_before, &out->prefix, err);
+    out->prefix.learned = a->phrase.prefix.learned; /* no row behind the prefix is learned */
+    comma_arena_release(&w->arena, mark);
+    return ok;
+}
+
+bool comma_job_encode_conditioned(struct comma_engine *e, struct comma_worker *w, struct comma_job *job)
+{
+    const size_t dim = e->text.embed_dim;
+    struct comma_job_state *s = job->state;
+    const struct comma_mark mark = comma_arena_mark(&w->arena);
+    const struct comma_phrase *phrase;
+    struct comma_phrase conditioned;
+    struct comma_error err;
+    struct batch b;
+
+    if (!take_features(s, job->n_texts, dim, &err) || !condition_phrase(e, w, job, &conditioned, &err)) {
+        comma_job_fail(job, SIZE_MAX, &err);
+        return false;
+    }
+    phrase = &conditioned;
+    batch_init(&b, e, w);
+    for (size_t i = 0; i < job->n_texts && !(i % 64 == 0 && comma_job_dead(job)); i++) {
+        const struct target target = { job, i, s->features + i * dim, 1.0f };
+
+        if (!batch_add(&b, phrase, job->texts[i], true, &target, &err)) {
+            comma_job_fail(job, i, &err);
+            break;
+        }
+    }
+    batch_flush(&b);
+    comma_arena_release(&w->arena, mark);
+    comma_prefix_finish(&conditioned.prefix);
+    return !s->failed;
 }

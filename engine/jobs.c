@@ -166,11 +166,15 @@ static void after_texts(struct comma_engine *e, struct comma_worker *w, struct c
 static void score(struct comma_engine *e, struct comma_worker *w, struct comma_job *j)
 {
     const int64_t t0 = comma_now_ns();
+    const float *labels = NULL;
     struct comma_error err;
 
-    if (comma_job_collect_texts(e, w, j) &&
-        !comma_classify_features(w, j->state->image_feature, j->state->rows.matrix, j->n_texts, e->text.embed_dim,
-                                 comma_clip_config(e->clip)->logit_scale, j->similarities, j->scores, &err))
+    if (j->adapter->prompts.meta_dim && comma_job_encode_conditioned(e, w, j))
+        labels = j->state->features;
+    else if (!j->adapter->prompts.meta_dim && comma_job_collect_texts(e, w, j))
+        labels = j->state->rows.matrix;
+    if (labels && !comma_classify_features(w, j->state->image_feature, labels, j->n_texts, e->text.embed_dim,
+                                           comma_clip_config(e->clip)->logit_scale, j->similarities, j->scores, &err))
         comma_job_fail(j, SIZE_MAX, &err);
     j->timing.text += comma_ms(comma_now_ns() - t0);
 }

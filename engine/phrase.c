@@ -27,6 +27,14 @@ static bool ends_apart(struct comma_text t)
     return t.size > 0 && (t.data[t.size - 1] == ' ' || t.data[t.size - 1] == '\n' || t.data[t.size - 1] == '\t');
 }
 
+/* Learned rows that are the same for all labels and stand in front of them: SPEC 10, CoOp. */
+static size_t learned_in_front(const struct comma_prompts *p)
+{
+    if (p->n_classes || p->class_position == COMMA_CLASS_FRONT)
+        return 0;
+    return p->class_position == COMMA_CLASS_MIDDLE ? p->n_text / 2 : p->n_text;
+}
+
 bool comma_phrase_make(struct comma_phrase *p, const struct comma_text_tower *tower,
                        const struct comma_tokenizer *tokenizer, struct comma_worker *w,
                        const struct comma_prompts *prompts, struct comma_text before, struct comma_text after,
@@ -34,11 +42,12 @@ bool comma_phrase_make(struct comma_phrase *p, const struct comma_text_tower *to
 {
     const struct comma_text empty = { "", 0 };
     const size_t n_learned = prompts->n_text;
+    const size_t in_front = learned_in_front(prompts);
     int32_t *ids = NULL;
     size_t n = 0;
     bool ok = false;
 
-    *p = (struct comma_phrase){ .learned = n_learned > 0 };
+    *p = (struct comma_phrase){ .prompts = prompts, .learned = n_learned > 0 };
     p->ids = malloc(tower->context_length * sizeof(*p->ids));
     ids = malloc(tower->context_length * sizeof(*ids));
     p->before = copy_text(before);
@@ -52,14 +61,15 @@ bool comma_phrase_make(struct comma_phrase *p, const struct comma_text_tower *to
         comma_fail_within(err, "the words \"%.80s\"", p->before);
         goto out;
     }
-    p->n_before = n - 1; /* without EOT */
-    if (p->n_before < 1 + n_learned) {
+    p->n_words = n - 1; /* without EOT */
+    if (p->n_words < 1 + n_learned) {
         comma_fail(err, COMMA_E_MODEL, "ctx_init \"%.80s\" has %zu tokens, but %zu learned vectors take their places",
-                   p->before, p->n_before - 1, n_learned);
+                   p->before, p->n_words - 1, n_learned);
         goto out;
     }
-    memcpy(ids, p->ids, p->n_before * sizeof(*ids));
-    for (size_t i = 0; i < n_learned; i++)
+    p->n_before = in_front == n_learned ? p->n_words : 1 + in_front;
+    memcpy(ids, p->ids, p->n_words * sizeof(*ids));
+    for (size_t i = 0; i < in_front; i++)
         ids[1 + i] = -1 - (int32_t)i;
     ok = comma_prefix_make(tower, w, prompts, ids, p->n_before, &p->prefix, err);
 out:
@@ -76,6 +86,18 @@ void comma_phrase_finish(struct comma_phrase *p)
     free(p->ids);
     comma_prefix_finish(&p->prefix);
     *p = (struct comma_phrase){ 0 };
+}
+
+/* The label with '_' as spaces; the caller frees data. */
+static bool compose_name(struct comma_text label, bool spaces, struct comma_text *out)
+{
+    char *s = copy_text(label);
+
+    for (size_t i = 0; s && spaces && i < label.size; i++)
+        if (s[i] == '_')
+            s[i] = ' ';
+    *out = (struct comma_text){ s, label.size };
+    return s != NULL;
 }
 
 /* before + label + after; the caller frees data. */
@@ -111,6 +133,62 @@ static int shown(struct comma_text label)
     return comma_utf8_valid(label.data, n) ? (int)n : 0;
 }
 
+/* Which class-specific context a label takes: the names count '_' and ' ' as one, as the authors' code does. */
+static bool find_class(const struct comma_prompts *p, struct comma_text label, size_t *out, struct comma_error *err)
+{
+    for (size_t c = 0; c < p->n_classes; c++) {
+        const char *name = p->class_names[c];
+        size_t i = 0;
+
+        if (strlen(name) != label.size)
+            continue;
+        while (i < label.size && (name[i] == label.data[i] || ((name[i] == '_' || name[i] == ' ') &&
+                                                               (label.data[i] == '_' || label.data[i] == ' '))))
+            i++;
+        if (i == label.size) {
+            *out = c;
+            return true;
+        }
+    }
+    return comma_fail(err, COMMA_E_INPUT,
+                      "label \"%.*s\" is none of the %zu classes that this adapter was trained on, one vector each",
+                      shown(label), label.data ? label.data : "", p->n_classes);
+}
+
+/* Rows behind the prefix where the class name does not simply follow it (SPEC 10, CoOp): learned rows, the name, more
+ * learned rows, then what stands behind the name in the tokens, in this order.
+ *   ids  [end + 1] of the whole, EOT last;  out [context_length] */
+static bool arrange(const struct comma_phrase *p, const struct comma_text_tower *tower,
+                    const struct comma_tokenizer *tokenizer, struct comma_text label, const int32_t *ids, size_t end,
+                    int32_t *out, size_t *n, struct comma_error *err)
+{
+    const struct comma_prompts *prompts = p->prompts;
+    const size_t learned = prompts->n_text, in_front = learned_in_front(prompts);
+    const size_t before_name = prompts->class_position == COMMA_CLASS_END      ? learned
+                               : prompts->class_position == COMMA_CLASS_MIDDLE ? learned / 2
+                                                                               : 0;
+    const int32_t *name = ids + p->n_words;
+    size_t n_name = 0, class_index = 0, at = 0;
+
+    if (prompts->n_classes && !find_class(prompts, label, &class_index, err))
+        return false;
+    if (!comma_tokenizer_encode(tokenizer, label, out, tower->context_length, &n_name, err))
+        return false;
+    n_name -= 2; /* SOS and EOT */
+    if (p->n_words + n_name > end)
+        return comma_fail(err, COMMA_E_INPUT, "label \"%.*s\" has other tokens alone than in its prompt", shown(label),
+                          label.data ? label.data : "");
+    for (size_t i = in_front; i < before_name; i++)
+        out[at++] = -1 - (int32_t)(class_index * learned + i);
+    memcpy(out + at, name, n_name * sizeof(*out));
+    at += n_name;
+    for (size_t i = before_name; i < learned; i++)
+        out[at++] = -1 - (int32_t)(class_index * learned + i);
+    memcpy(out + at, name + n_name, (end + 1 - p->n_words - n_name) * sizeof(*out));
+    *n = at + end + 1 - p->n_words - n_name;
+    return true;
+}
+
 bool comma_phrase_ids(const struct comma_phrase *p, const struct comma_text_tower *tower,
                       const struct comma_tokenizer *tokenizer, const struct comma_prefix *sos, struct comma_text label,
                       bool spaces, int32_t *room, const int32_t **ids, size_t *n, const struct comma_prefix **prefix,
@@ -131,13 +209,23 @@ bool comma_phrase_ids(const struct comma_phrase *p, const struct comma_text_towe
         end++;
     assert(end < n_ids);
     *prefix = &p->prefix;
-    first = p->n_before;
+    first = p->n_words;
     if (end < first || memcmp(room, p->ids, first * sizeof(*room)) != 0) {
         if (p->learned)
             return comma_fail(err, COMMA_E_INPUT, "label \"%.*s\" changes the words of the prompt in front of it",
                               shown(label), label.data ? label.data : "");
         *prefix = sos;
         first = 1;
+    }
+    if (p->n_before < p->n_words) {
+        struct comma_text name;
+
+        *ids = room + tower->context_length;
+        if (!compose_name(label, spaces, &name))
+            return comma_fail(err, COMMA_E_NOMEM, "out of memory for a label");
+        ok = arrange(p, tower, tokenizer, name, room, end, room + tower->context_length, n, err);
+        free((char *)name.data);
+        return ok;
     }
     *ids = room + first;
     *n = end + 1 - first;

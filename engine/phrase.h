@@ -12,9 +12,11 @@
 struct comma_phrase {
     char *before, *after; /* "a photo of a ", "."; NUL-terminated */
     size_t n_before;      /* rows of the prefix */
-    int32_t *ids;         /* [n_before] SOS and before's tokens, before learned rows took their places */
+    int32_t *ids;         /* [n_words] SOS and before's tokens, before learned rows took their places */
     struct comma_prefix prefix;
-    bool learned; /* the prefix has learned rows: a text that does not begin with it cannot be encoded */
+    const struct comma_prompts *prompts; /* borrowed: where the class name stands among learned rows */
+    size_t n_words; /* tokens of before, SOS included; n_before unless the class name stands further in front */
+    bool learned;   /* the prefix has learned rows: a text that does not begin with it cannot be encoded */
 };
 
 /* Makes a phrase. Where prompts has learned rows, before must have at least as many tokens: fails with COMMA_E_MODEL
@@ -29,11 +31,12 @@ void comma_phrase_finish(struct comma_phrase *p); /* a zeroed one is fine */
 /* Ids of the phrase round a label that stand behind the prefix, up to and with the first EOT.
  *
  *   spaces  '_' in the label counts as a space, as the authors' code has it
- *   room    [context_length]
+ *   room    [2 context_length]
  *   ids     out: into room
  *   prefix  out: the phrase's, or sos where the text does not begin with it
  *
- * Fails with COMMA_E_INPUT naming the label where the whole is longer than the context or not UTF-8. */
+ * Fails with COMMA_E_INPUT naming the label where it is none of an adapter's own classes, or where the whole is longer
+ * than the context or not UTF-8. */
 COMMA_MUST_CHECK
 bool comma_phrase_ids(const struct comma_phrase *p, const struct comma_text_tower *tower,
                       const struct comma_tokenizer *tokenizer, const struct comma_prefix *sos, struct comma_text label,

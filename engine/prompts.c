@@ -14,10 +14,9 @@ static const struct method {
     bool (*fold)(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
                  const struct comma_clip_config *config, struct comma_error *err);
 } methods[] = {
-    { "comma", comma_prompts_fold_comma },
-    { "maple", comma_prompts_fold_maple },
-    { "ivlp", comma_prompts_fold_ivlp },
-    { "vpt", comma_prompts_fold_vpt },
+    { "comma", comma_prompts_fold_comma }, { "maple", comma_prompts_fold_maple },
+    { "ivlp", comma_prompts_fold_ivlp },   { "vpt", comma_prompts_fold_vpt },
+    { "coop", comma_prompts_fold_coop },   { "cocoop", comma_prompts_fold_cocoop },
 };
 
 bool comma_prompts_tensor(const struct comma_adapter_dir *adapter, const char *name, unsigned n_dims,
@@ -50,11 +49,17 @@ void comma_prompts_linear(float *y, const float *x, size_t n, size_t in, const f
     }
 }
 
+/* Methods whose ctx_init is the prefix whatever its length: one learned row for each of its words. */
+static bool any_length(const struct comma_adapter_config *config)
+{
+    return strcmp(config->method, "coop") == 0 || strcmp(config->method, "cocoop") == 0;
+}
+
 /* SPEC 6.1: ctx_init with _ as spaces where it is given and there are at most 4 learned rows, else "X X ... X", all of
  * it overwritten. */
 static bool set_words(struct comma_prompts *p, const struct comma_adapter_config *config, struct comma_error *err)
 {
-    const bool literal = config->ctx_init[0] && p->n_text <= 4;
+    const bool literal = config->ctx_init[0] && (p->n_text <= 4 || any_length(config));
     const size_t size = literal ? strlen(config->ctx_init) + 1 : 2 * p->n_text + 1;
 
     p->text_before = malloc(size);
@@ -100,6 +105,13 @@ void comma_prompts_finish(struct comma_prompts *p)
     free(p->text_deep);
     free(p->vision_input);
     free(p->vision_deep);
+    for (size_t i = 0; p->class_names && i < p->n_classes; i++)
+        free(p->class_names[i]);
+    free(p->class_names);
+    free(p->meta_1_weight);
+    free(p->meta_1_bias);
+    free(p->meta_2_weight);
+    free(p->meta_2_bias);
     free(p->text_before);
     free(p->text_after);
     *p = (struct comma_prompts){ 0 };
@@ -107,6 +119,9 @@ void comma_prompts_finish(struct comma_prompts *p)
 
 size_t comma_prompts_bytes(const struct comma_prompts *p, const struct comma_clip_config *config)
 {
-    return sizeof(float) * (p->n_text * (1 + p->n_text_deep) * config->text.width +
+    const size_t contexts = p->n_classes ? p->n_classes : 1;
+
+    return sizeof(float) * (p->n_text * (contexts + p->n_text_deep) * config->text.width +
+                            p->meta_dim * (1 + config->embed_dim + config->text.width) +
                             p->n_vision * (1 + p->n_vision_deep) * config->vision.width);
 }

@@ -18,6 +18,15 @@ struct comma_prompts {
     size_t n_vision, n_vision_deep;
     float *vision_input; /* [n_vision, vision width], before ln_pre */
     float *vision_deep;  /* [n_vision_deep, n_vision, vision width] */
+    /* CoOp (SPEC 10): where the class name stands among the learned rows; with class-specific contexts text_input is
+     * [n_classes, n_text, text width] and only class_names can be labels. */
+    enum comma_class_position { COMMA_CLASS_END, COMMA_CLASS_MIDDLE, COMMA_CLASS_FRONT } class_position;
+    size_t n_classes; /* 0: one context for all */
+    char **class_names;
+    /* CoCoOp (SPEC 10): the context is shifted by a function of the image's feature, so texts belong to one image. */
+    size_t meta_dim;                    /* 0: not so */
+    float *meta_1_weight, *meta_1_bias; /* [meta_dim, embed_dim], [meta_dim] */
+    float *meta_2_weight, *meta_2_bias; /* [text width, meta_dim], [text width] */
     /* The words around a label, and what stands behind it: "a photo of a" and ".". NULL: templates are used. */
     char *text_before, *text_after;
     /* SPEC 6.4: the text tower runs its blocks 0 .. layers - last_layer - 1, then block layers - last_layer
@@ -48,6 +57,21 @@ bool comma_prompts_fold_ivlp(struct comma_prompts *p, const struct comma_adapter
 COMMA_MUST_CHECK
 bool comma_prompts_fold_vpt(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
                             const struct comma_clip_config *config, struct comma_error *err);
+
+COMMA_MUST_CHECK
+bool comma_prompts_fold_coop(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
+                             const struct comma_clip_config *config, struct comma_error *err);
+COMMA_MUST_CHECK
+bool comma_prompts_fold_cocoop(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
+                               const struct comma_clip_config *config, struct comma_error *err);
+
+/* CoCoOp's context for an image: text_input + linear2(ReLU(linear1(feature))), the same shift for each row.
+ *   feature  [embed_dim] of L2 norm 1;  out [n_text, text width] */
+void comma_prompts_condition(const struct comma_prompts *p, const struct comma_clip_config *config,
+                             const float *feature, float *out, float *scratch);
+
+/* Floats of scratch for comma_prompts_condition(). */
+size_t comma_prompts_condition_scratch(const struct comma_prompts *p, const struct comma_clip_config *config);
 
 /* y[n, out] = x[n, in] w[out, in]^T + b[out]: the few small products of the generators. */
 void comma_prompts_linear(float *y, const float *x, size_t n, size_t in, const float *w, const float *b, size_t out);

@@ -109,6 +109,10 @@ struct comma_adapter_config {
     char ctx_init[512];                     /* "a photo of a"; may be empty */
     char base_model[256];                   /* may be empty */
     size_t n_ctx, prompt_depth, last_layer; /* last_layer 1 is the ordinary order */
+    char class_token_position[8];           /* CoOp: "end" (or empty), "middle", "front" */
+    char **classnames; /* CoOp with class-specific contexts: [n_classnames], in their order; owned by the
+                          struct comma_adapter_dir */
+    size_t n_classnames;
 };
 
 struct comma_adapter_dir {
