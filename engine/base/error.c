@@ -22,7 +22,7 @@ static void drop_cut_character(char *s, size_t len)
     }
 }
 
-static void format_message(char *out, size_t size, const char *format, va_list args)
+static void COMMA_PRINTF(3, 0) format_message(char *out, size_t size, const char *format, va_list args)
 {
     const int n = vsnprintf(out, size, format, args);
 
