@@ -260,6 +260,22 @@ static void without_merges_a_text_is_its_bytes(void **state)
     comma_tokenizer_destroy(t);
 }
 
+/* Python's regex module, told not to care about case, finds U+0345 (its capital is a letter) in no class at all. */
+static void the_iota_mark_is_dropped_as_clip_does(void **state)
+{
+    struct comma_tokenizer *t = NULL;
+    struct comma_error err;
+    int32_t ids[16];
+    size_t n;
+
+    (void)state;
+    assert_true(comma_tokenizer_create((struct comma_bytes){ (const unsigned char *)"", 0 }, 514, &t, &err));
+    assert_true(comma_tokenizer_encode(t, comma_text_of("!\u0345!"), ids, 16, &n, &err));
+    assert_memory_equal(ids, ((int32_t[]){ 512, 256, 256, 513 }), 4 * sizeof(ids[0]));
+    assert_int_equal(n, 4);
+    comma_tokenizer_destroy(t);
+}
+
 /* By hand: merges in order, each over the whole word from left to right. */
 static void merges_are_done_by_rank_and_then_from_left_to_right(void **state)
 {
@@ -437,6 +453,7 @@ int main(void)
         cmocka_unit_test(a_text_of_more_tokens_than_the_context_is_refused),
         cmocka_unit_test(the_two_special_words_are_their_ids_in_any_case),
         cmocka_unit_test(without_merges_a_text_is_its_bytes),
+        cmocka_unit_test(the_iota_mark_is_dropped_as_clip_does),
         cmocka_unit_test(merges_are_done_by_rank_and_then_from_left_to_right),
         cmocka_unit_test(a_long_word_is_encoded_in_time),
         cmocka_unit_test(what_cannot_be_encoded_is_refused_in_words),
