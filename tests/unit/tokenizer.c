@@ -111,7 +111,7 @@ static bool gives(const struct comma_tokenizer *t, struct comma_text text, const
 static void the_emoji_model_gets_the_ids_it_was_trained_with(void **state)
 {
     struct comma_tokenizer *t = emoji_tokenizer();
-    json_t *golden = golden_json("tokenizer/emoji.json");
+    json_t *golden = golden_json("../../../models/emoji/golden.json");
     const json_t *classes = json_object_get(golden, "classes"), *tokens = json_object_get(golden, "tokens");
 
     (void)state;
