@@ -97,6 +97,10 @@ static bool skip_data_uri(struct comma_fields *f, const unsigned char *body, siz
     if (!comma || (size_t)(comma - text) < 5 + n || strncasecmp(comma - n, mark, n) != 0)
         return comma_problem_set(f->problem, COMMA_PROBLEM_INVALID_FIELD, "/image",
                                  "\"image\" is a data URI without base64; write data:image/png;base64, and the data.");
+    for (const char *p = text; p < comma; p++)
+        if (*p <= 0x20 || *p >= 0x7F) /* the parser, which would refuse them in a string, does not see these */
+            return comma_problem_set(f->problem, COMMA_PROBLEM_INVALID_FIELD, "/image",
+                                     "\"image\" is a data URI with blanks or control characters in it.");
     *start += (size_t)(comma - text) + 1;
     return true;
 }

@@ -127,8 +127,6 @@ static bool read_header_line(struct reader *r, struct comma_text line, bool *fou
     const char *colon = memchr(line.data, ':', line.size);
     struct comma_text key, value;
 
-    if (line.data[0] == ' ' || line.data[0] == '\t')
-        return fail(r, "A part has a header line that is folded; write each header on one line.");
     if (!colon)
         return fail(r, "A part has a header line without a colon.");
     key = (struct comma_text){ line.data, (size_t)(colon - line.data) };
@@ -145,6 +143,11 @@ static bool read_header_line(struct reader *r, struct comma_text line, bool *fou
         return read_disposition(r, value, name);
     }
     return true;
+}
+
+static bool is_blank_at(const struct reader *r, size_t pos)
+{
+    return pos < r->size && (r->data[pos] == ' ' || r->data[pos] == '\t');
 }
 
 /* The header lines of a part up to the empty line; r->pos is then at its data. */
@@ -164,6 +167,8 @@ static bool read_header(struct reader *r, struct comma_text *name)
         r->pos += (size_t)(end - line) + 2;
         if (end == line)
             break;
+        if (is_blank_at(r, (size_t)(line - r->data)) || is_blank_at(r, r->pos))
+            return fail(r, "A part has a header line that is folded; write each header on one line.");
         if (!read_header_line(r, (struct comma_text){ line, (size_t)(end - line) }, &found, name))
             return false;
         if (r->pos - start >= MAX_PART_HEADER_BYTES)
