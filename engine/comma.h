@@ -198,10 +198,66 @@ COMMA_MUST_CHECK
 bool comma_engine_time_images(struct comma_engine *engine, struct comma_adapter *adapter, size_t n, bool lone,
                               double *seconds, struct comma_error *err);
 
-/* Encodes n random labels of `tokens` own tokens, past the cache, on all threads; full_context computes all
- * context_length positions of each label and shares no prefix, as PyTorch does. */
+/* Encodes n random labels of `tokens` own tokens (those behind the shared prefix, EOT too), past the cache, on all
+ * threads; full_context computes all context_length positions of each label and shares no prefix, as PyTorch does. */
 COMMA_MUST_CHECK
 bool comma_engine_time_labels(struct comma_engine *engine, struct comma_adapter *adapter, size_t n, size_t tokens,
                               bool full_context, double *seconds, struct comma_error *err);
+
+/* Puts made-up features of these labels into the cache, as if they had been encoded for the adapter with its prompt or
+ * the default template, so that requests with many cached labels can be measured without encoding them first. Fails
+ * with COMMA_E_NOMEM. */
+COMMA_MUST_CHECK
+bool comma_engine_fill_cache(struct comma_engine *engine, struct comma_adapter *adapter,
+                             const struct comma_text *labels, size_t n_labels, struct comma_error *err);
+
+/* ---- looking at files (comma inspect): nothing is folded for use, no engine is needed ---- */
+
+enum comma_inspected { COMMA_INSPECTED_MODEL, COMMA_INSPECTED_ADAPTER, COMMA_INSPECTED_TENSORS };
+
+struct comma_inspected_tensor {
+    const char *name, *dtype;
+    unsigned n_dims;
+    size_t shape[8];
+    size_t bytes;
+};
+
+/* All tensors of one dtype. */
+struct comma_inspected_dtype {
+    const char *name; /* "F16" */
+    size_t n_tensors, n_parameters, bytes;
+};
+
+struct comma_inspected_adapter {
+    struct comma_adapter_info info; /* bytes: of its tensors as stored */
+    char base_model[256];           /* that it says it was trained on; may be empty */
+    size_t n_parameters;
+    bool compared, fits; /* compared: with the model itself, or with the one given */
+    char reason[480];    /* why it does not fit, or cannot be opened */
+};
+
+struct comma_inspection {
+    enum comma_inspected kind;
+    char name[256];                           /* last part of the path; "emoji" for the embedded model */
+    struct comma_engine_info model;           /* MODEL: what the files say; nothing of an engine */
+    struct comma_inspected_adapter *adapters; /* MODEL: those in its adapters/ folder; ADAPTER: itself */
+    size_t n_adapters;
+    struct comma_inspected_tensor *tensors; /* ADAPTER, TENSORS: in the file's order */
+    size_t n_tensors;
+    struct comma_inspected_dtype dtypes[10];
+    size_t n_dtypes;
+    struct comma_inspected_files *files; /* what the strings point to */
+};
+
+/* Looks at a model directory, an adapter directory, a safetensors file or, with path NULL, the embedded model.
+ *
+ *   model_dir  NULL, or the model to compare an adapter with
+ *   out        to be closed
+ *
+ * An adapter of a model that does not fit or is broken is told in its reason; what path itself names and cannot be read
+ * fails as comma_engine_open() does. */
+COMMA_MUST_CHECK
+bool comma_inspect(const char *path, const char *model_dir, struct comma_inspection *out, struct comma_error *err);
+void comma_inspection_close(struct comma_inspection *inspection); /* a zeroed one is fine */
 
 #endif

@@ -123,6 +123,9 @@ void comma_jobs_encode_images(struct comma_engine *e, struct comma_worker *w, st
 size_t comma_jobs_image_scratch_bytes(const struct comma_engine *e);
 size_t comma_jobs_text_scratch_bytes(const struct comma_engine *e);
 
+/* Of labels where neither the request nor the adapter says otherwise. */
+extern const struct comma_text comma_default_template; /* "a photo of a {}." */
+
 /* similarities and scores of a job from its image feature and label matrix (classifier.c). */
 COMMA_MUST_CHECK
 bool comma_classify_features(struct comma_worker *w, const float *image_feature, const float *labels, size_t n_labels,

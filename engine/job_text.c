@@ -111,7 +111,7 @@ static bool batch_add(struct batch *b, const struct comma_phrase *phrase, struct
 
 /* ---- one job ---- */
 
-static const struct comma_text default_template = { "a photo of a {}.", 16 };
+const struct comma_text comma_default_template = { "a photo of a {}.", 16 };
 static const struct comma_text as_it_stands = { "", 0 }; /* no template is empty, so it names raw texts in the cache */
 
 /* The phrases round each text: the adapter's, the templates', or none. */
@@ -132,7 +132,7 @@ static bool find_phrases(struct comma_engine *e, struct comma_worker *w, struct 
     s->cached_phrases = true;
     for (size_t i = 0; i < s->n_phrases; i++)
         if (!comma_phrase_cache_get(e->phrases, &e->text, e->tokenizer, w,
-                                    job->n_templates ? job->templates[i] : default_template, &s->phrases[i], err))
+                                    job->n_templates ? job->templates[i] : comma_default_template, &s->phrases[i], err))
             return false;
     return true;
 }
@@ -141,7 +141,7 @@ static bool fetch(struct comma_engine *e, struct comma_job *job, struct comma_er
 {
     struct comma_job_state *s = job->state;
     const bool raw = s->phrases[0] == &e->raw;
-    const struct comma_text *key = raw ? &as_it_stands : job->n_templates ? job->templates : &default_template;
+    const struct comma_text *key = raw ? &as_it_stands : job->n_templates ? job->templates : &comma_default_template;
     const size_t n_key = job->adapter->has_prompt ? 0 : raw || !job->n_templates ? 1 : job->n_templates;
 
     s->has_rows = comma_label_cache_fetch(e->cache, job->adapter->id, key, n_key, job->texts, job->n_texts, &s->rows,

@@ -103,8 +103,8 @@ bool comma_engine_time_labels(struct comma_engine *engine, struct comma_adapter 
     if (!engine->tokenizer)
         return comma_fail(err, COMMA_E_UNSUPPORTED, "model %s has no tokenizer, so it has no labels",
                           comma_clip_name(engine->clip));
-    call.n_rows = full_context ? engine->text.context_length - call.prefix->n : tokens + 2; /* "." and EOT */
-    if (call.n_rows + call.prefix->n > engine->text.context_length)
+    call.n_rows = full_context ? engine->text.context_length - call.prefix->n : tokens;
+    if (call.n_rows == 0 || call.n_rows + call.prefix->n > engine->text.context_length)
         return comma_fail(err, COMMA_E_INPUT, "labels of %zu tokens do not fit the context of %zu", tokens,
                           engine->text.context_length);
     call.per_batch = engine->max_text_rows / call.n_rows;
