@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* blas_env.c - see blas_env.h.
+ *
+ * OpenBLAS chooses its kernels and starts its threads in a constructor, when the process is loaded: setenv() in main()
+ * comes too late, and there is no call for the first. So the process sets the variables and executes itself again.
+ *
+ *   OPENBLAS_NUM_THREADS, OMP_NUM_THREADS = 1: the engine has threads of its own and calls GEMM with one thread on
+ *     slices. Threads of the library's own would stand idle at best, and beside ours they halve the speed.
+ *   OPENBLAS_CORETYPE = Haswell on AMD Zen, where nobody has set it: 101-107 GFLOP/s a core instead of 91-98
+ *     (PERFORMANCE "GEMM"), since the AVX-512 kernels it would choose gain nothing there in f32. */
+#include "server/blas_env.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "engine/base/cpu.h"
+
+#define GUARD "COMMA_BLAS_ENV_APPLIED" /* so that it happens once, whatever happens */
+
+/* Sets name to value; true if that changed something. */
+static bool change(const char *name, const char *value)
+{
+    const char *old = getenv(name);
+
+    return (!old || strcmp(old, value) != 0) && setenv(name, value, 1) == 0;
+}
+
+static bool set_variables(void)
+{
+    const uint32_t cpu = comma_cpu_features();
+    bool changed = change("OPENBLAS_NUM_THREADS", "1");
+
+    changed |= change("OMP_NUM_THREADS", "1");
+    /* The Haswell kernels need AVX2, which a virtual machine may hide on any processor. */
+    if ((cpu & COMMA_CPU_ZEN) && (cpu & COMMA_CPU_AVX2) && !getenv("OPENBLAS_CORETYPE"))
+        changed |= change("OPENBLAS_CORETYPE", "Haswell");
+    return changed;
+}
+
+void comma_blas_env_apply(char *const *argv)
+{
+    if (getenv(GUARD)) {
+        unsetenv(GUARD);
+        /* The kernel named the process after the file executed, "exe": ps and top shall show its own name. */
+        prctl(PR_SET_NAME, program_invocation_short_name, 0, 0, 0);
+        return;
+    }
+    if (!set_variables() || setenv(GUARD, "1", 1) != 0)
+        return;
+    execv("/proc/self/exe", argv); /* argv[0] stays as it was */
+    unsetenv(GUARD);
+}
