@@ -324,8 +324,14 @@ static void a_tokenizer_of_another_size_is_refused(void **state)
     clip = open_scratch();
     assert_int_equal(comma_clip_merges(clip).size, strlen(merges));
     comma_clip_close(clip);
-    put_text("vocab.json", "{\"<|startoftext|>\":574,\"<|endoftext|>\":575}");
-    assert_refused(COMMA_E_MODEL, "2 entries, but the token embedding has 576 rows");
+    put_text("vocab.json", "{\"<|startoftext|>\": 574, \"<|endoftext|>\" : 576}");
+    assert_refused(COMMA_E_MODEL, "\"<|endoftext|>\" must have the id 575");
+    put_text("vocab.json", "{\"<|endoftext|>\":575}");
+    assert_refused(COMMA_E_MODEL, "\"<|startoftext|>\" must have the id 574");
+    put_text("vocab.json", "{\"<|startoftext|>\": 574, \"<|endoftext|>\" :");
+    assert_refused(COMMA_E_MODEL, "\"<|endoftext|>\" must have the id 575");
+    put_text("vocab.json", "{\"<|startoftext|>\": 574, \"<|endoftext|>\" : 575}");
+    comma_clip_close(open_scratch());
 }
 
 static void what_is_no_model_directory_is_refused(void **state)
