@@ -85,27 +85,29 @@ static double times_power_of_10(double value, int exponent)
     return exponent >= 0 ? value * powers[exponent] : value / powers[-exponent];
 }
 
-/* value = *digits * 10^*exponent as far as an f32 can tell, with at most n_digits digits; value is that of an f32 > 0.
- * An f32 is read back as itself from whatever is nearer than half the way to its neighbour; double arithmetic is wrong
- * by some 2^-51 of the value, for which the 0.999 leaves room. Returns whether the digits are that near; nine always
- * are (FLT_DECIMAL_DIG). */
-static bool round_to_digits(double value, int n_digits, uint64_t *digits, int *exponent)
+/* *digits * 10^*exponent is value, that of an f32 > 0, in the fewest digits of 6 to 9 that are read back as it.
+ *
+ * An f32 is read back as itself from whatever is nearer than half the way to its neighbour. Nine digits always are
+ * (FLT_DECIMAL_DIG); fewer are tried first. Double arithmetic is wrong by some 2^-51 of the value, for which the 0.999
+ * leaves room. */
+static void shortest_digits(double value, uint64_t *digits, int *exponent)
 {
-    const double limit = powers[n_digits];
-    int binary, decimal;
+    int binary;
     const double m = frexp(value, &binary); /* value = m * 2^binary, 0.5 <= m < 1; f32 has 24 bits of m */
-    double scaled, half_way;
+    int decimal = (int)((binary - 1) * 0.30102999566398120 + 64) - 64; /* log10(2), down: at most one too small */
+    double scaled = times_power_of_10(value, 8 - decimal), half_way;
 
-    decimal = (int)floor((binary - 1) * 0.30102999566398120); /* log10(2): at most one too small */
-    scaled = times_power_of_10(value, n_digits - 1 - decimal);
-    if (nearbyint(scaled) >= limit) {
+    if (scaled >= 1e9) {
         decimal++;
-        scaled = times_power_of_10(value, n_digits - 1 - decimal);
+        scaled = times_power_of_10(value, 8 - decimal);
     }
-    *digits = (uint64_t)nearbyint(scaled);
-    *exponent = decimal - (n_digits - 1);
-    half_way = m > 0.5 ? scaled * 0x1p-25 / m : scaled * 0x1p-25; /* below a power of two the steps are half as large */
-    return fabs((double)*digits - scaled) <= 0.999 * half_way;
+    half_way = 0x1p-25 * (m > 0.5 ? scaled / m : scaled); /* below a power of two the steps are half as large */
+    for (uint64_t unit = 1000; unit > 0; unit /= 10) {
+        *digits = (uint64_t)(scaled / (double)unit + 0.5) * unit;
+        if (fabs((double)*digits - scaled) <= 0.999 * half_way)
+            break;
+    }
+    *exponent = decimal - 8;
 }
 
 /* Digits of n behind one another; returns how many. */
@@ -173,9 +175,7 @@ void comma_json_float(struct comma_buffer *b, float value)
         comma_buffer_put(b, "0", 1);
         return;
     }
-    for (int n_digits = 6; n_digits <= 9; n_digits++)
-        if (round_to_digits(fabs((double)value), n_digits, &digits, &exponent))
-            break;
+    shortest_digits(fabs((double)value), &digits, &exponent);
     while (digits % 10 == 0) {
         digits /= 10;
         exponent++;
@@ -210,7 +210,7 @@ void comma_json_ms(struct comma_buffer *b, double ms)
         fail_not_finite(b);
         return;
     }
-    digits = (uint64_t)nearbyint(fabs(ms) * 1000);
+    digits = (uint64_t)(fabs(ms) * 1000 + 0.5);
     if (digits == 0) {
         comma_buffer_put(b, "0", 1);
         return;
