@@ -32,7 +32,7 @@ static bool is_hex_letter(unsigned char c, unsigned *value)
     return true;
 }
 
-/* The character at *pos, which then stands behind it; 256 if it cannot be one of ours. */
+/* The character at *pos, which then stands behind it; above 255 if it cannot be one of ours. */
 static unsigned next_character(const unsigned char *data, size_t size, bool escaped, size_t *pos)
 {
     unsigned c = data[*pos], digit = 0;
@@ -53,7 +53,7 @@ static unsigned next_character(const unsigned char *data, size_t size, bool esca
         c = c * 16 + digit;
     }
     *pos += 5;
-    return c < 128 ? c : 256;
+    return c;
 }
 
 /* Whole groups of four plain letters from *pos on; stops at the first that is something else. */

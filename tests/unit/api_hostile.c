@@ -228,6 +228,18 @@ static void json_that_would_cost_memory_is_refused_before_it_is_parsed(void **st
     json_set_alloc_funcs(plain_malloc, plain_free);
 }
 
+static void brackets_inside_strings_are_text(void **state)
+{
+    struct parsed p = parse_classify(
+        JSON, NULL, "{\"labels\":[\"a\\\"],[[[[[[[[[[{{{\",\"\\\\\",\"b\\\\\\\",\"],\"image\":\"AAAA\"}");
+
+    (void)state;
+    assert_accepted(&p);
+    assert_texts(p.request.labels, p.request.n_labels, "a\"],[[[[[[[[[[{{{|\\|b\\\",");
+    assert_int_equal(p.request.image.size, 3);
+    release(&p);
+}
+
 static void a_large_picture_costs_the_parser_nothing(void **state)
 {
     json_malloc_t plain_malloc;
@@ -435,6 +447,30 @@ static void each_allocation_that_fails_is_a_503(void **state)
     json_set_alloc_funcs(plain_malloc, plain_free);
 }
 
+static void a_pool_never_passes_its_maximum(void **state)
+{
+    struct comma_pool pool;
+    size_t taken = 0;
+    void *piece;
+
+    (void)state;
+    comma_pool_init(&pool, 100000);
+    while ((piece = comma_pool_take(&pool, 1000))) {
+        memset(piece, 1, 1000);
+        taken += 1000;
+    }
+    assert_in_range(taken, 90000, 100000);
+    assert_in_range(pool.used, taken, 100000);
+    assert_null(comma_pool_take(&pool, SIZE_MAX));
+    assert_null(comma_pool_array(&pool, SIZE_MAX / 4, 8));
+    assert_null(comma_pool_copy(&pool, "", SIZE_MAX));
+    comma_pool_finish(&pool);
+    assert_int_equal(pool.used, 0);
+    comma_pool_init(&pool, 10); /* not even a chunk's head */
+    assert_null(comma_pool_take(&pool, 1));
+    comma_pool_finish(&pool);
+}
+
 /* ---- pages ---- */
 
 static void the_pages_are_in_the_binary(void **state)
@@ -467,12 +503,14 @@ int main(void)
         cmocka_unit_test(a_broken_form_is_refused_with_what_is_broken),
         cmocka_unit_test(sizes_inside_a_form_are_bounded),
         cmocka_unit_test(json_that_would_cost_memory_is_refused_before_it_is_parsed),
+        cmocka_unit_test(brackets_inside_strings_are_text),
         cmocka_unit_test(a_large_picture_costs_the_parser_nothing),
         cmocka_unit_test(malformed_json_is_refused_with_its_place),
         cmocka_unit_test(a_picture_that_is_not_base64_is_refused_with_its_place),
         cmocka_unit_test(a_body_cut_anywhere_is_refused_or_whole),
         cmocka_unit_test(a_nul_anywhere_ends_nothing),
         cmocka_unit_test(each_allocation_that_fails_is_a_503),
+        cmocka_unit_test(a_pool_never_passes_its_maximum),
         cmocka_unit_test(the_pages_are_in_the_binary),
     };
 
