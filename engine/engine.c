@@ -36,6 +36,8 @@ static bool open_model(struct comma_engine *e, const struct comma_engine_options
         !comma_gemm_open(options->backend, options->precision, &e->gemm, err) ||
         !comma_vision_load(&e->vision, e->gemm, e->clip, err) || !comma_text_load(&e->text, e->gemm, e->clip, err))
         return false;
+    if (comma_gemm_packs(e->gemm) || comma_clip_dtype(e->clip) != COMMA_F32)
+        comma_clip_trim(e->clip);
     c = comma_clip_config(e->clip);
     merges = comma_clip_merges(e->clip);
     if (merges.data && !comma_tokenizer_create(merges, c->vocab_size, &e->tokenizer, err))

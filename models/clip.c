@@ -370,6 +370,11 @@ bool comma_clip_open_embedded(struct comma_clip **out, struct comma_error *err)
     return true;
 }
 
+void comma_clip_trim(const struct comma_clip *clip)
+{
+    comma_tensors_trim(clip->files.tensors);
+}
+
 void comma_clip_close(struct comma_clip *clip)
 {
     if (!clip)

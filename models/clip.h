@@ -82,6 +82,9 @@ bool comma_clip_open(const char *dir, struct comma_clip **out, struct comma_erro
 /* The embedded default, models/emoji. */
 COMMA_MUST_CHECK
 bool comma_clip_open_embedded(struct comma_clip **out, struct comma_error *err);
+
+/* Gives back the memory of weights that have been copied; see comma_tensors_trim(). */
+void comma_clip_trim(const struct comma_clip *clip);
 void comma_clip_close(struct comma_clip *clip); /* NULL is fine */
 
 const struct comma_clip_config *comma_clip_config(const struct comma_clip *clip);

@@ -83,6 +83,10 @@ struct comma_shown_name comma_shown_name(const char *name);
 size_t comma_tensors_size(const struct comma_tensors *ts);
 const struct comma_tensor *comma_tensors_at(const struct comma_tensors *ts, size_t i); /* in the order of the bytes */
 const struct comma_tensor *comma_tensors_find(const struct comma_tensors *ts, const char *name); /* NULL if absent */
-void comma_tensors_close(struct comma_tensors *ts);                                              /* NULL is fine */
+
+/* Gives the memory of mapped pages back until they are read again: after the weights have been copied into another
+ * form. Nothing becomes invalid. */
+void comma_tensors_trim(const struct comma_tensors *ts);
+void comma_tensors_close(struct comma_tensors *ts); /* NULL is fine */
 
 #endif

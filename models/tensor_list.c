@@ -163,6 +163,12 @@ const struct comma_tensor *comma_tensors_find(const struct comma_tensors *ts, co
     return NULL;
 }
 
+void comma_tensors_trim(const struct comma_tensors *ts)
+{
+    for (size_t i = 0; i < ts->n_maps; i++)
+        comma_map_trim(&ts->maps[i]);
+}
+
 void comma_tensors_close(struct comma_tensors *ts)
 {
     if (!ts)

@@ -36,6 +36,12 @@ bool comma_map_open(struct comma_map *map, const char *path, struct comma_error 
     return ok;
 }
 
+void comma_map_trim(const struct comma_map *map)
+{
+    if (map->data)
+        madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED); /* only advice: no failure matters */
+}
+
 void comma_map_close(struct comma_map *map)
 {
     if (map->data)

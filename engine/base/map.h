@@ -18,6 +18,9 @@ struct comma_map {
 /* Maps path (a regular file) read-only. Fails with COMMA_E_IO naming the path and the reason. */
 COMMA_MUST_CHECK
 bool comma_map_open(struct comma_map *map, const char *path, struct comma_error *err);
+
+/* Gives its pages' memory back; reading them again reads the file. */
+void comma_map_trim(const struct comma_map *map);
 void comma_map_close(struct comma_map *map); /* an empty one is fine */
 
 #endif

@@ -46,6 +46,11 @@ const char *comma_gemm_precision(const struct comma_gemm *g)
     return g->precision;
 }
 
+bool comma_gemm_packs(const struct comma_gemm *g)
+{
+    return g->packs;
+}
+
 bool comma_linear_create(struct comma_gemm *g, const struct comma_tensor *weights, const struct comma_tensor *biases,
                          size_t n_parts, bool exact, struct comma_linear **out, struct comma_error *err)
 {

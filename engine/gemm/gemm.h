@@ -30,6 +30,9 @@ void comma_gemm_close(struct comma_gemm *g); /* NULL is fine; linears go first *
 const char *comma_gemm_backend(const struct comma_gemm *g);
 const char *comma_gemm_precision(const struct comma_gemm *g);
 
+/* True if layers copy f32 weights that lie in a mapping, so that the mapping is not needed for them any more. */
+bool comma_gemm_packs(const struct comma_gemm *g);
+
 /* Makes a layer of up to three weights stacked by rows (q, k, v), each [n_i, k], with biases [n_i] or none (biases
  * NULL). f32 weights that lie contiguous in a mapping are used in place by back ends that can, so the tensors must
  * outlive the linear. exact: keep full precision, for layers that lose accuracy. */

@@ -26,6 +26,7 @@ struct comma_gemm {
     bool (*create)(struct comma_gemm *g, const struct comma_tensor *weights, const struct comma_tensor *biases,
                    size_t n_parts, bool exact, struct comma_linear **out, struct comma_error *err);
     void (*close)(struct comma_gemm *g);
+    bool packs; /* its layers hold weights of their own even where f32 lies in a mapping */
 };
 
 COMMA_MUST_CHECK

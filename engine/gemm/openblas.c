@@ -151,7 +151,7 @@ static void threads_off(void)
 
 bool comma_gemm_open_openblas(const char *precision, struct comma_gemm **out, struct comma_error *err)
 {
-    static struct comma_gemm openblas = { "openblas", "f32", create, close_gemm };
+    static struct comma_gemm openblas = { "openblas", "f32", create, close_gemm, false };
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
     if (strcmp(precision, "f32") != 0)
