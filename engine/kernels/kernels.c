@@ -6,16 +6,30 @@
 
 #include "engine/base/cpu.h"
 
+/* What attention.inc lays out, for the widest vectors and tallest tile of all levels; more than what c.c wants. The
+ * callers' sizes are bounded by their models' limits, far from overflow. */
 size_t comma_attention_scratch(size_t n_keys, size_t head_dim)
 {
-    (void)head_dim;
-    return n_keys; /* one query's scores */
+    enum { LANES = 16, TILE_ROWS = 6 };
+    const size_t keys = (n_keys + LANES - 1) / LANES * LANES, dim = (head_dim + LANES - 1) / LANES * LANES;
+
+    return LANES + keys * dim + n_keys * dim + TILE_ROWS * keys;
 }
 
 void comma_kernels_init(struct comma_kernels *k, uint32_t cpu)
 {
-    (void)cpu;
     comma_kernels_init_c(k);
+#if defined(__x86_64__)
+    if (cpu & COMMA_CPU_AVX2)
+        comma_kernels_init_avx2(k);
+    if (cpu & COMMA_CPU_AVX512)
+        comma_kernels_init_avx512(k);
+#elif defined(__aarch64__)
+    if (cpu & COMMA_CPU_NEON)
+        comma_kernels_init_neon(k);
+#else
+    (void)cpu;
+#endif
 }
 
 /* The only state of this file: written once under the once-flag, read-only afterwards. */
