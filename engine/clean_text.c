@@ -30,7 +30,7 @@ static bool is_ascii_alnum(uint32_t c)
 }
 
 /* (d): Latin ligatures and digraphs apart. The apostrophe of U+0149 is what (f) makes of its U+02BC. */
-static bool split_ligature(uint32_t c, struct repaired *to)
+static void split_ligature(uint32_t c, struct repaired *to)
 {
     static const struct {
         uint32_t c;
@@ -51,9 +51,8 @@ static bool split_ligature(uint32_t c, struct repaired *to)
             continue;
         for (to->n = 0; to->n < 3 && ligatures[i].to[to->n]; to->n++)
             to->c[to->n] = ligatures[i].to[to->n];
-        return true;
+        return;
     }
-    return false;
 }
 
 /* (d) to (g) for one code point. */
