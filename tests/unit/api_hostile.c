@@ -133,6 +133,20 @@ static char *padded(const char *head, char fill, size_t size, const char *tail, 
     return body;
 }
 
+/* n items between head and tail */
+static char *repeated(const char *head, const char *item, size_t n, const char *tail, size_t *size)
+{
+    char *body = malloc(strlen(head) + n * strlen(item) + strlen(tail) + 1), *p = body;
+
+    assert_non_null(body);
+    p = stpcpy(p, head);
+    for (size_t i = 0; i < n; i++)
+        p = stpcpy(p, item);
+    p = stpcpy(p, tail);
+    *size = (size_t)(p - body);
+    return body;
+}
+
 static void sizes_inside_a_form_are_bounded(void **state)
 {
     struct comma_api_limits limits = comma_api_default_limits();
@@ -141,6 +155,11 @@ static void sizes_inside_a_form_are_bounded(void **state)
     struct parsed p = parse_bytes(COMMA_API_CLASSIFY, FORM, NULL, body, size, NULL);
 
     (void)state;
+    assert_refused(&p, 400, "", "header is longer than 4096 bytes");
+    release(&p);
+    free(body);
+    body = repeated("--B\r\n", "X-Y: z\r\n", 600, "\r\n" END, &size);
+    p = parse_bytes(COMMA_API_CLASSIFY, FORM, NULL, body, size, NULL);
     assert_refused(&p, 400, "", "header is longer than 4096 bytes");
     release(&p);
     free(body);
@@ -162,20 +181,6 @@ static void sizes_inside_a_form_are_bounded(void **state)
 }
 
 /* ---- JSON ---- */
-
-/* An array of n items in the place of %s. */
-static char *repeated(const char *head, const char *item, size_t n, const char *tail, size_t *size)
-{
-    char *body = malloc(strlen(head) + n * strlen(item) + strlen(tail) + 1), *p = body;
-
-    assert_non_null(body);
-    p = stpcpy(p, head);
-    for (size_t i = 0; i < n; i++)
-        p = stpcpy(p, item);
-    p = stpcpy(p, tail);
-    *size = (size_t)(p - body);
-    return body;
-}
 
 static size_t n_parser_allocations;
 
@@ -471,6 +476,24 @@ static void a_pool_never_passes_its_maximum(void **state)
     comma_pool_finish(&pool);
 }
 
+static void an_answer_without_memory_says_so(void **state)
+{
+    struct comma_buffer b;
+    struct comma_error err;
+
+    (void)state;
+    for (long n = 0; n < 2; n++) { /* the first piece of memory, and the growth of it */
+        comma_buffer_init(&b, 1 << 20);
+        allocations_left = n;
+        for (int i = 0; i < 1000; i++)
+            comma_buffer_puts(&b, "0123456789");
+        allocations_left = -1;
+        assert_false(comma_buffer_ok(&b, &err));
+        assert_int_equal(err.code, COMMA_E_NOMEM);
+        comma_buffer_finish(&b);
+    }
+}
+
 /* ---- pages ---- */
 
 static void the_pages_are_in_the_binary(void **state)
@@ -511,6 +534,7 @@ int main(void)
         cmocka_unit_test(a_nul_anywhere_ends_nothing),
         cmocka_unit_test(each_allocation_that_fails_is_a_503),
         cmocka_unit_test(a_pool_never_passes_its_maximum),
+        cmocka_unit_test(an_answer_without_memory_says_so),
         cmocka_unit_test(the_pages_are_in_the_binary),
     };
 

@@ -58,7 +58,7 @@ static void a_form_a_json_object_and_a_raw_body_say_the_same(void **state)
 
 static void what_is_left_out_has_its_default(void **state)
 {
-    struct parsed p = parse_classify("application/octet-stream", "labels=cat", "PIXELS");
+    struct parsed p = parse_classify("application/octet-stream", "labels=cat&model=", "PIXELS");
 
     (void)state;
     assert_image(&p);
@@ -70,7 +70,7 @@ static void what_is_left_out_has_its_default(void **state)
     assert_int_equal(p.request.n_templates, 0);
     release(&p);
     p = parse_classify("application/json", NULL,
-                       "{\"image\":\"" PIXELS64 "\",\"labels\":[\"\"],\"model\":null,\"top_k\":null}");
+                       " \r\n\t{\"image\":\"" PIXELS64 "\",\"labels\":[\"\"],\"model\":null,\"top_k\":null}\n");
     assert_image(&p);
     assert_null(p.request.model);
     assert_int_equal(p.request.n_labels, 1); /* "" is a class name like any other */
@@ -305,6 +305,21 @@ static void a_wrong_value_is_refused_with_its_field(void **state)
     assert_refusals(COMMA_API_CLASSIFY, cases, sizeof(cases) / sizeof(cases[0]));
 }
 
+static void a_wrong_value_of_embed_is_refused_with_its_field(void **state)
+{
+    static const struct refusal cases[] = {
+        { JSON, NULL, "{\"texts\":[\"a\"],\"encoding\":\"hex\"}", 400, "/encoding", "\"float\" or \"base64\"" },
+        { JSON, NULL, "{\"texts\":[\"a\"],\"encoding\":1}", 400, "/encoding", "\"float\" or \"base64\"" },
+        { JSON, NULL, "{\"texts\":[\"a\"],\"normalize\":1}", 400, "/normalize", "true or false" },
+        { JSON, NULL, "{\"texts\":[\"a\"],\"top_k\":1}", 400, "/top_k", "no field" },
+        { JSON, NULL, "{\"texts\":[\"a\"],\"templates\":[\"a {}\"]}", 400, "/templates", "no field" },
+        { "image/png", "encoding=", "x", 400, "/encoding", "\"float\" or \"base64\"" },
+    };
+
+    (void)state;
+    assert_refusals(COMMA_API_EMBED, cases, sizeof(cases) / sizeof(cases[0]));
+}
+
 static void texts_are_utf8_without_control_characters(void **state)
 {
     static const struct refusal cases[] = {
@@ -423,6 +438,26 @@ static void sizes_have_limits(void **state)
     REFUSED(JSON, NULL, "{\"model\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", 413, "", "bytes in one string");
     REFUSED(JSON, NULL, "{\"templates\":[\"{}\",\"{}\",\"{}\"]}", 422, "/templates", "too many templates; at most 2");
 #undef REFUSED
+    limits = comma_api_default_limits();
+    {
+        char *query = malloc(300000);
+
+        assert_non_null(query);
+        memset(query, 'a', 299999);
+        query[299999] = '\0';
+        p = parse_bytes(COMMA_API_CLASSIFY, "image/png", query, "x", 1, &limits);
+        assert_refused(&p, 414, "", "send the labels as multipart/form-data or JSON");
+        release(&p);
+        memcpy(query, "labels=a&model=", 15);
+        query[15 + 257] = '\0';
+        p = parse_bytes(COMMA_API_CLASSIFY, "image/png", query, "x", 1, &limits);
+        assert_refused(&p, 400, "/model", "longer than 256 bytes");
+        release(&p);
+        free(query);
+    }
+    limits.max_label_bytes = 4;
+    limits.max_labels_bytes = 8;
+    limits.max_templates = 2;
     p = parse_bytes(COMMA_API_CLASSIFY, "image/png", "labels=abcd,abcd&template={}&template={}", "x", 1, &limits);
     assert_accepted(&p);
     release(&p);
@@ -445,6 +480,7 @@ int main(void)
         cmocka_unit_test(a_body_of_another_type_is_refused_with_those_that_are_read),
         cmocka_unit_test(what_is_missing_is_named),
         cmocka_unit_test(a_wrong_value_is_refused_with_its_field),
+        cmocka_unit_test(a_wrong_value_of_embed_is_refused_with_its_field),
         cmocka_unit_test(texts_are_utf8_without_control_characters),
         cmocka_unit_test(a_template_holds_one_place_for_the_label),
         cmocka_unit_test(labels_are_counted),

@@ -323,6 +323,16 @@ static void base64_is_that_of_the_rfc(void **state)
         snprintf(quoted, sizeof(quoted), "\"%s\"", cases[i].text);
         assert_written(&b, quoted);
     }
+    {
+        unsigned char data[] = "\\/\\/\\u002B\\u002b8=";
+        size_t n, bad;
+
+        assert_false(comma_base64_decode(data, sizeof(data) - 1, true, &n, &bad)); /* five letters and a pad */
+        memcpy(data, "\\/\\/\\u002B\\u002b", 16);
+        assert_true(comma_base64_decode(data, 16, true, &n, &bad));
+        assert_int_equal(n, 3);
+        assert_memory_equal(data, "\xFF\xFF\xBE", 3); /* "//++" */
+    }
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         unsigned char data[16];
         size_t n, bad = 99;
