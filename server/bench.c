@@ -91,7 +91,10 @@ static bool calibrate(struct measurement *m, struct comma_error *err)
         const size_t unit = kind == LONE ? 1 : n_threads; /* every thread gets the same share */
         double rate, units;
 
-        if (!measure(m->tool, kind, unit, &rate, err) || !measure(m->tool, kind, unit, &rate, err))
+        if (!measure(m->tool, kind, unit, &rate, err))
+            return false;
+        if (rate * m->slot_s > (double)unit &&
+            !measure(m->tool, kind, unit, &rate, err)) /* warm, where that is cheap */
             return false;
         units = m->slot_s * rate / (double)unit;
         m->n[kind] = unit * (units > 1e5 ? 100000 : units > 1 ? (size_t)units : 1);
