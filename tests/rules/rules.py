@@ -30,7 +30,7 @@ EXCUSED = {
 # A library's header, and the only files that may include it: one file a library, so that it can be replaced.
 LIBRARIES = {
     "jansson.h": ["models/*", "api/*"],
-    "zip.h": ["models/torch_zip.c"],
+    "zlib.h": ["models/torch_zip.c"],
     "cblas.h": ["engine/gemm/openblas.c"],
     "dnnl.h": ["engine/gemm/onednn.c"],
     "oneapi/dnnl/*.h": ["engine/gemm/onednn.c"],
