@@ -30,6 +30,7 @@ EXCUSED = {
 # A library's header, and the only files that may include it: one file a library, so that it can be replaced.
 LIBRARIES = {
     "jansson.h": ["models/*", "api/*"],
+    "zip.h": ["models/torch_zip.c"],
     "zlib.h": ["models/torch_zip.c"],
     "cblas.h": ["engine/gemm/openblas.c"],
     "dnnl.h": ["engine/gemm/onednn.c"],
@@ -40,7 +41,7 @@ LIBRARIES = {
     "utf8proc.h": ["engine/unicode.c"],
     "xxhash.h": ["engine/label_store.c"],
     "microhttpd.h": ["server/http.c"],
-    "seccomp.h": ["server/sandbox.c"],
+    "seccomp.h": ["server/sandbox_jail.c"],
 }
 
 # What belongs to one processor or one compiler, and who deals with it.
@@ -51,9 +52,9 @@ MACHINE = {
     "sanitizer/asan_interface.h": ["engine/base/arena.c"],
 }
 
-# C and POSIX; anything else in angle brackets is a library that needs a line above.
-SYSTEM = """assert complex ctype errno fenv float inttypes limits locale math setjmp signal stdalign stdarg stdatomic
-    stdbool stddef stdint stdio stdlib stdnoreturn string strings threads time uchar wchar wctype
+# The C library's; anything else in angle brackets is a library that needs a line above.
+SYSTEM = """assert complex ctype errno fenv float inttypes limits locale malloc math setjmp signal stdalign stdarg
+    stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings threads time uchar wchar wctype
     arpa/inet dirent dlfcn fcntl getopt glob libgen netdb netinet/in netinet/tcp poll pthread pwd regex sched semaphore
     spawn syslog termios unistd sys/epoll sys/eventfd sys/file sys/ioctl sys/mman sys/prctl sys/random sys/resource
     sys/select sys/signalfd sys/socket sys/stat sys/statvfs sys/sysinfo sys/syscall sys/time sys/timerfd sys/types
@@ -135,7 +136,8 @@ def check_libraries(root):
 
 def check_headers_compile_alone(root, cc):
     for path in files(root, "*.h"):
-        command = [cc, "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I" + root, "-fsyntax-only", "-x", "c", "-"]
+        command = [cc, "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I" + root, "-fsyntax-only", "-x",
+                   "c", "-"]
         done = subprocess.run(command, input='#include "%s"\n' % path, text=True,
                               stderr=subprocess.PIPE, check=False)
         if done.returncode != 0:
@@ -188,7 +190,8 @@ def check_comments(root):
 
 
 def check_paths(root):
-    patterns = ["*.c", "*.h", "*.inc", "*.py", "*.sh", "*.md", "*.build", "*.yaml", "*.yml", "*.txt", "check", "Dockerfile*"]
+    patterns = ["*.c", "*.h", "*.inc", "*.py", "*.sh", "*.md", "*.build", "*.yaml", "*.yml", "*.txt", "check",
+                "Dockerfile*"]
     for path in files(root, *patterns):
         text = read(root, path)
         m = SOMEBODYS_PATH.search(text)
