@@ -15,10 +15,12 @@ struct subcommand {
 };
 
 static const struct subcommand subcommands[] = {
+    { "serve", comma_command_serve, "serve a model over HTTP" },
     { "classify", comma_command_classify, "score pictures against labels" },
     { "embed", comma_command_embed, "print the features of pictures or texts" },
     { "tokenize", comma_command_tokenize, "print the token ids of texts" },
     { "inspect", comma_command_inspect, "show what a model, an adapter or a tensor file holds" },
+    { "healthcheck", comma_command_healthcheck, "ask a server whether it is ready, for containers" },
     { "bench", comma_command_bench, "measure speed and memory on this machine" },
 };
 
@@ -30,7 +32,7 @@ static void print_usage(FILE *out)
           "Scores pictures against class names with a CLIP ViT and COMMA prompts.\n\n",
           out);
     for (int i = 0; i < N_SUBCOMMANDS; i++)
-        fprintf(out, "  %-10s%s\n", subcommands[i].name, subcommands[i].summary);
+        fprintf(out, "  %-13s%s\n", subcommands[i].name, subcommands[i].summary);
     fputs("\ncomma SUBCOMMAND --help lists its options; comma --version prints the version.\n", out);
 }
 
