@@ -4,12 +4,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "models/hf_dir.h"
 #include "models/json.h"
+#include "models/methods.h"
 #include "models/safetensors.h"
 
 #define WEIGHTS      "adapter_model.safetensors"
@@ -45,24 +47,49 @@ static bool get_count(const json_t *json, const char *path, const char *field, s
     return true;
 }
 
+static bool get_classnames(const json_t *json, const char *path, struct comma_adapter_config *c,
+                           struct comma_error *err)
+{
+    const json_t *list = json_object_get(json, "classnames");
+
+    if (!list || json_is_null(list))
+        return true;
+    if (!json_is_array(list))
+        return comma_fail(err, COMMA_E_MODEL, "%s: classnames must be a list", path);
+    c->classnames = calloc(json_array_size(list) + 1, sizeof(*c->classnames));
+    for (size_t i = 0; c->classnames && i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+
+        if (!name || !*name)
+            return comma_fail(err, COMMA_E_MODEL, "%s: classnames must be strings", path);
+        if (!(c->classnames[i] = strdup(name)))
+            break;
+        c->n_classnames++;
+    }
+    return c->n_classnames == json_array_size(list) || comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", path);
+}
+
 static bool parse_config(struct comma_bytes bytes, const char *path, struct comma_adapter_config *c,
                          struct comma_error *err)
 {
     json_t *json = NULL;
     bool ok;
 
-    *c = (struct comma_adapter_config){ .method = "comma", .ctx_init = "a photo of a", .last_layer = 1 };
+    *c = (struct comma_adapter_config){ .ctx_init = "a photo of a", .last_layer = 1 };
     if (!bytes.data)
         return true;
     if (!comma_json_parse((struct comma_text){ (const char *)bytes.data, bytes.size }, path, comma_json_config_limits(),
                           &json, err))
         return false;
-    ok = get_string(json, path, "method", c->method, sizeof(c->method), err) &&
-         get_string(json, path, "ctx_init", c->ctx_init, sizeof(c->ctx_init), err) &&
-         get_string(json, path, "base_model", c->base_model, sizeof(c->base_model), err) &&
-         get_count(json, path, "n_ctx", &c->n_ctx, err) &&
-         get_count(json, path, "prompt_depth", &c->prompt_depth, err) &&
-         get_count(json, path, "last_layer", &c->last_layer, err);
+    ok =
+        get_string(json, path, "method", c->method, sizeof(c->method), err) &&
+        get_string(json, path, "ctx_init", c->ctx_init, sizeof(c->ctx_init), err) &&
+        get_string(json, path, "base_model", c->base_model, sizeof(c->base_model), err) &&
+        get_count(json, path, "n_ctx", &c->n_ctx, err) &&
+        get_count(json, path, "prompt_depth", &c->prompt_depth, err) &&
+        get_count(json, path, "last_layer", &c->last_layer, err) &&
+        get_string(json, path, "class_token_position", c->class_token_position, sizeof(c->class_token_position), err) &&
+        get_classnames(json, path, c, err);
     json_decref(json);
     return ok;
 }
@@ -77,33 +104,27 @@ static bool agree(const char *path, const char *field, size_t by_tensors, size_t
     return true;
 }
 
-/* COMMA: ctx [n_ctx, D], compound_prompts_text [prompt_depth - 1, n_ctx, D], which depth 1 may leave out. */
-static bool check_comma(const struct comma_tensors *ts, const char *path, const char *weights,
-                        struct comma_adapter_config *c, struct comma_error *err)
-{
-    const struct comma_tensor *ctx = comma_tensors_find(ts, "prompt_learner.ctx");
-    const struct comma_tensor *deep = comma_tensors_find(ts, "prompt_learner.compound_prompts_text");
-    char shape[200];
-
-    if (!ctx)
-        return comma_fail(err, COMMA_E_MODEL, "%s: prompt_learner.ctx is missing", weights);
-    if (ctx->n_dims != 2 || comma_tensor_count(ctx) == 0)
-        return comma_fail(err, COMMA_E_MODEL, "%s: prompt_learner.ctx is %s, but must be [n_ctx, text width]", weights,
-                          comma_tensor_shape_text(ctx, shape, sizeof(shape)));
-    if (deep && (deep->n_dims != 3 || deep->shape[1] != ctx->shape[0] || deep->shape[2] != ctx->shape[1]))
-        return comma_fail(err, COMMA_E_MODEL,
-                          "%s: prompt_learner.compound_prompts_text is %s, but must be [prompt_depth - 1, %zu, %zu]",
-                          weights, comma_tensor_shape_text(deep, shape, sizeof(shape)), ctx->shape[0], ctx->shape[1]);
-    return agree(path, "n_ctx", ctx->shape[0], &c->n_ctx, err) &&
-           agree(path, "prompt_depth", deep ? deep->shape[0] + 1 : 1, &c->prompt_depth, err);
-}
-
 static bool check_adapter(struct comma_adapter_dir *a, const char *path, const char *weights, struct comma_error *err)
 {
-    if (strcmp(a->config.method, "comma") != 0)
-        return comma_fail(err, COMMA_E_UNSUPPORTED, "%s: method is %s; comma is supported", path,
-                          comma_shown_name(a->config.method).text);
-    return check_comma(a->tensors, path, weights, &a->config, err);
+    struct comma_adapter_config *c = &a->config;
+    struct comma_method_sizes sizes;
+    const char *method = comma_method_detect(a->tensors);
+
+    if (!method)
+        return comma_fail(err, COMMA_E_MODEL, "%s: prompt_learner.ctx is missing, and no other prompts are there",
+                          weights);
+    if (!c->method[0])
+        snprintf(c->method, sizeof(c->method), "%s", method);
+    if (!comma_method_measure(c->method, a->tensors, weights, &sizes, err) ||
+        !agree(path, "n_ctx", sizes.n_ctx, &c->n_ctx, err) ||
+        !agree(path, "prompt_depth", sizes.depth, &c->prompt_depth, err))
+        return false;
+    if (sizes.n_classes > 0 && sizes.n_classes != c->n_classnames)
+        return comma_fail(err, COMMA_E_MODEL,
+                          "%s: the contexts are those of %zu classes, so classnames must list them in the order of the "
+                          "training; it has %zu",
+                          path, sizes.n_classes, c->n_classnames);
+    return true;
 }
 
 bool comma_adapter_dir_open(const char *dir, struct comma_adapter_dir *out, struct comma_error *err)
@@ -146,6 +167,9 @@ static bool open_embedded(size_t i, struct comma_adapter_dir *out, struct comma_
 void comma_adapter_dir_close(struct comma_adapter_dir *a)
 {
     comma_tensors_close(a->tensors);
+    for (size_t i = 0; i < a->config.n_classnames; i++)
+        free(a->config.classnames[i]);
+    free(a->config.classnames);
     *a = (struct comma_adapter_dir){ 0 };
 }
 

@@ -72,8 +72,9 @@ enum comma_block_role {
 
 struct comma_clip;
 
-/* Opens a model directory: config.json, model.safetensors, merges.txt, vocab.json, preprocessor_config.json. Every
- * tensor that the roles name is looked up and its shape checked here, so the getters below cannot fail.
+/* Opens a model directory: config.json, model.safetensors (or its parts by an index, or pytorch_model.bin), merges.txt
+ * (or tokenizer.json), vocab.json, preprocessor_config.json. Every tensor that the roles name is looked up and its shape
+ * checked here, so the getters below cannot fail.
  * Fails with COMMA_E_MODEL, COMMA_E_IO, COMMA_E_UNSUPPORTED (a ResNet CLIP) or COMMA_E_NOMEM; the sentence names the
  * file and the tensor. */
 COMMA_MUST_CHECK
@@ -106,15 +107,17 @@ enum comma_dtype comma_clip_dtype(const struct comma_clip *clip); /* of the patc
 
 /* ---- adapters ---- */
 
-/* adapter_config.json (DESIGN "Models on disk"). */
+/* adapter_config.json (DESIGN "Models on disk"): these are its fields. All may be left out. */
 struct comma_adapter_config {
-    char method[32];                        /* "comma" */
-    char ctx_init[512];                     /* "a photo of a"; may be empty */
-    char base_model[256];                   /* may be empty */
-    size_t n_ctx, prompt_depth, last_layer; /* last_layer 1 is the ordinary order */
-    char class_token_position[8];           /* CoOp: "end" (or empty), "middle", "front" */
-    char **classnames; /* CoOp with class-specific contexts: [n_classnames], in their order; owned by the
-                          struct comma_adapter_dir */
+    char method[32];              /* comma, maple, ivlp, vpt, coop, cocoop (SPEC 10); by the tensors if left out */
+    char ctx_init[512];           /* "a photo of a"; may be empty: the prompt's words are then "X X ... X" */
+    char base_model[256];         /* may be empty */
+    size_t n_ctx;                 /* learned rows of the text input; of the image input for vpt */
+    size_t prompt_depth;          /* layers that take prompts, the input counted; 1 for coop and cocoop */
+    size_t last_layer;            /* 1 is the ordinary order (SPEC 6.4) */
+    char class_token_position[8]; /* coop: "end" (or empty), "middle", "front" */
+    char **classnames;            /* coop with class-specific contexts: [n_classnames], in their order; owned by the
+                                     struct comma_adapter_dir */
     size_t n_classnames;
 };
 
@@ -124,7 +127,8 @@ struct comma_adapter_dir {
 };
 
 /* Opens an adapter directory. What the config leaves out is taken from the tensors (n_ctx, prompt_depth) or is the
- * authors' default (ctx_init "a photo of a", last_layer 1); what contradicts the tensors is refused. */
+ * authors' default (ctx_init "a photo of a", last_layer 1); what contradicts the tensors is refused. Tensor names are
+ * the authors'; CoOp's and CoCoOp's with or without "prompt_learner." in front. */
 COMMA_MUST_CHECK
 bool comma_adapter_dir_open(const char *dir, struct comma_adapter_dir *out, struct comma_error *err);
 void comma_adapter_dir_close(struct comma_adapter_dir *a); /* a zeroed one is fine */

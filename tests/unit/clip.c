@@ -16,6 +16,7 @@
 #include "models/safetensors.h"
 
 #define MICRO COMMA_SOURCE_ROOT "/tests/golden/data/micro/"
+#define TINY  COMMA_SOURCE_ROOT "/tests/golden/data/tiny/"
 
 /* ---- making model directories ---- */
 
@@ -180,6 +181,142 @@ static void sizes_come_from_the_tensors(void **state)
     comma_clip_close(clip);
 }
 
+static void other_containers_give_the_same_weights(void **state)
+{
+    static const char *const files[] = { MICRO "openai_state_dict.pt", MICRO "openai_torchscript.pt",
+                                         MICRO "open_clip_checkpoint.pt" };
+    struct comma_error err = { 0 };
+    struct comma_clip *hf = NULL, *clip;
+
+    (void)state;
+    if (!comma_clip_open(MICRO "hf", &hf, &err))
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+        link_golden(files[i], "pytorch_model.bin");
+        clip = open_scratch();
+        assert_same_weights(hf, clip);
+        comma_clip_close(clip);
+    }
+    comma_clip_close(hf);
+}
+
+static void a_model_in_parts_is_put_together(void **state)
+{
+    struct comma_error err = { 0 };
+    struct comma_clip *hf = NULL, *clip;
+
+    (void)state;
+    if (!comma_clip_open(MICRO "hf", &hf, &err))
+        fail_msg("%s", err.message);
+    /* Two files cannot hold the same name, so the second part holds other tensors. */
+    link_golden(MICRO "hf_names_bf16.safetensors", "model-1.safetensors");
+    link_golden(MICRO "expected.safetensors", "model-2.safetensors");
+    put_text("model.safetensors.index.json",
+             "{\"weight_map\":{\"logit_scale\":\"model-1.safetensors\",\"pixels\":\"model-2.safetensors\","
+             "\"visual_projection.weight\":\"model-1.safetensors\"}}");
+    clip = open_scratch();
+    assert_same_weights(hf, clip);
+    comma_clip_close(clip);
+    comma_clip_close(hf);
+    put_text("model.safetensors.index.json", "{\"weight_map\":{\"gone\":\"model-1.safetensors\"}}");
+    assert_refused(COMMA_E_MODEL, "gone is in none of the files");
+    put_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"../model-1.safetensors\"}}");
+    assert_refused(COMMA_E_MODEL, "is no file of this directory");
+    put_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":1}}");
+    assert_refused(COMMA_E_MODEL, "weight_map must give a file");
+    put_text("model.safetensors.index.json", "{}");
+    assert_refused(COMMA_E_MODEL, "no CLIP ViT");
+}
+
+static void the_merges_of_tokenizer_json_are_those_of_merges_txt(void **state)
+{
+    char json[4096] = "{\"model\":{\"type\":\"BPE\",\"merges\":[", merges[1024] = "#version: 0.2\n";
+    struct comma_clip *clip;
+
+    (void)state;
+    link_golden(MICRO "openai_names_f32.safetensors", "model.safetensors");
+    for (int i = 0; i < 62; i++) {
+        strcat(json, i == 0 ? "\"a b</w>\"" : ",[\"a\",\"b</w>\"]"); /* both forms are in use */
+        strcat(merges, "a b</w>\n");
+    }
+    strcat(json, "]}}");
+    put_text("tokenizer.json", json);
+    clip = open_scratch();
+    assert_int_equal(comma_clip_merges(clip).size, strlen(merges));
+    assert_memory_equal(comma_clip_merges(clip).data, merges, strlen(merges));
+    comma_clip_close(clip);
+    put_text("tokenizer.json", "{\"model\":{\"type\":\"WordPiece\"}}");
+    assert_refused(COMMA_E_UNSUPPORTED, "no byte-level BPE");
+}
+
+/* ---- adapters ---- */
+
+static void put_adapter(const char *golden, const char *config)
+{
+    link_golden(golden, "adapter_model.safetensors");
+    put_text("adapter_config.json", config);
+}
+
+static void the_tensors_tell_method_and_sizes(void **state)
+{
+    static const struct {
+        const char *file, *method;
+        size_t n_ctx, depth;
+    } cases[] = {
+        { TINY "comma.safetensors", "comma", 2, 3 },        { TINY "comma_depth2.safetensors", "comma", 4, 2 },
+        { TINY "other/maple.safetensors", "maple", 2, 3 },  { TINY "other/ivlp.safetensors", "ivlp", 2, 3 },
+        { TINY "other/vpt.safetensors", "vpt", 5, 3 },      { TINY "other/coop_end.safetensors", "coop", 4, 1 },
+        { TINY "other/cocoop.safetensors", "cocoop", 4, 1 }
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct comma_error err = { 0 };
+        struct comma_adapter_dir a = { 0 };
+
+        put_adapter(cases[i].file, "{}");
+        if (!comma_adapter_dir_open(scratch, &a, &err))
+            fail_msg("%s", err.message);
+        assert_string_equal(a.config.method, cases[i].method);
+        assert_string_equal(a.config.ctx_init, "a photo of a");
+        assert_int_equal(a.config.n_ctx, cases[i].n_ctx);
+        assert_int_equal(a.config.prompt_depth, cases[i].depth);
+        assert_int_equal(a.config.last_layer, 1);
+        comma_adapter_dir_close(&a);
+    }
+}
+
+static void an_adapter_config_that_contradicts_its_tensors_is_refused(void **state)
+{
+    static const struct {
+        const char *file, *config, *words;
+    } cases[] = {
+        { TINY "comma.safetensors", "{\"n_ctx\":3}", "n_ctx is 3, but the tensors say 2" },
+        { TINY "comma.safetensors", "{\"prompt_depth\":9}", "prompt_depth is 9, but the tensors say 3" },
+        { TINY "comma.safetensors", "{\"last_layer\":0}", "last_layer must be a whole number from 1" },
+        { TINY "comma.safetensors", "{\"method\":\"lora\"}", "the method lora; comma, maple" },
+        { TINY "comma.safetensors", "{\"method\":\"vpt\"}", "image_encoder.VPT is missing" },
+        { TINY "comma.safetensors", "{\"ctx_init\":7}", "ctx_init must be a string" },
+        { TINY "other/coop_csc.safetensors", "{}", "contexts are those of 12 classes" },
+        { TINY "other/coop_csc.safetensors", "{\"classnames\":[\"cat\",\"dog\"]}", "it has 2" },
+        { TINY "other/coop_csc.safetensors", "{\"classnames\":[\"cat\",1]}", "classnames must be strings" },
+        { TINY "other/coop_end.safetensors", "{\"class_token_position\":\"somewhere\"}", "at most 7 bytes" },
+        { MICRO "expected.safetensors", "{}", "no other prompts are there" },
+        { TINY "comma.safetensors", "{", "bad JSON" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        struct comma_error err = { 0 };
+        struct comma_adapter_dir a = { 0 };
+
+        put_adapter(cases[i].file, cases[i].config);
+        assert_false(comma_adapter_dir_open(scratch, &a, &err));
+        if (!strstr(err.message, cases[i].words))
+            fail_msg("\"%s\" does not say \"%s\"", err.message, cases[i].words);
+    }
+}
+
 /* ---- what contradicts itself ---- */
 
 /* The golden file with one piece of its header, or of its end, replaced by another of the same length. */
@@ -340,7 +477,7 @@ static void what_is_no_model_directory_is_refused(void **state)
     struct comma_clip *clip = NULL;
 
     (void)state;
-    assert_refused(COMMA_E_MODEL, "no model.safetensors there");
+    assert_refused(COMMA_E_MODEL, "no model.safetensors or pytorch_model.bin there");
     assert_false(comma_clip_open("/nowhere/at/all", &clip, &err));
     assert_int_equal(err.code, COMMA_E_IO);
     assert_false(comma_clip_open(MICRO "openai_names_f32.safetensors", &clip, &err));
@@ -398,6 +535,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_spelling_and_dtype_gives_the_same_weights, make_scratch, remove_scratch),
         cmocka_unit_test_setup_teardown(sizes_come_from_the_tensors, make_scratch, remove_scratch),
+        cmocka_unit_test_setup_teardown(other_containers_give_the_same_weights, make_scratch, remove_scratch),
+        cmocka_unit_test_setup_teardown(a_model_in_parts_is_put_together, make_scratch, remove_scratch),
+        cmocka_unit_test_setup_teardown(the_merges_of_tokenizer_json_are_those_of_merges_txt, make_scratch,
+                                        remove_scratch),
+        cmocka_unit_test_setup_teardown(the_tensors_tell_method_and_sizes, make_scratch, remove_scratch),
+        cmocka_unit_test_setup_teardown(an_adapter_config_that_contradicts_its_tensors_is_refused, make_scratch,
+                                        remove_scratch),
         cmocka_unit_test_setup_teardown(a_wrong_tensor_is_named, make_scratch, remove_scratch),
         cmocka_unit_test_setup_teardown(a_config_that_contradicts_the_tensors_is_refused, make_scratch, remove_scratch),
         cmocka_unit_test_setup_teardown(config_json_says_heads_and_activation, make_scratch, remove_scratch),
