@@ -225,6 +225,7 @@ static void describe(const struct comma_engine *e, const struct comma_adapter *a
     memcpy(out->name, a->name, sizeof(out->name));
     memcpy(out->method, a->config.method, sizeof(out->method));
     memcpy(out->ctx_init, a->config.ctx_init, sizeof(out->ctx_init));
+    out->n_classes = a->prompts.n_classes;
     out->bytes = sizeof(*a) + comma_prompts_bytes(&a->prompts, comma_clip_config(e->clip)) +
                  comma_vision_prompts_bytes(&e->vision, &a->vision) + comma_prefix_bytes(&e->text, &a->phrase.prefix);
 }

@@ -2,6 +2,7 @@
 /* prompts.c - the table of methods, and what they share. See prompts.h. */
 #include "engine/prompts.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,31 @@ static bool set_words(struct comma_prompts *p, const struct comma_adapter_config
     return true;
 }
 
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; x && i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+/* A broken file must not take the place of an adapter that works: NaN is found here, not by its first client. */
+static bool check_finite(const struct comma_prompts *p, const struct comma_clip_config *config, struct comma_error *err)
+{
+    const size_t contexts = p->n_classes ? p->n_classes : 1, width = config->text.width;
+    const size_t vision = p->n_vision * config->vision.width;
+
+    if (all_finite(p->text_input, contexts * p->n_text * width) &&
+        all_finite(p->text_deep, p->n_text_deep * p->n_text * width) && all_finite(p->vision_input, vision) &&
+        all_finite(p->vision_deep, p->n_vision_deep * vision) &&
+        all_finite(p->meta_1_weight, p->meta_dim * config->embed_dim) && all_finite(p->meta_1_bias, p->meta_dim) &&
+        all_finite(p->meta_2_weight, p->meta_dim * width) && all_finite(p->meta_2_bias, p->meta_dim ? width : 0))
+        return true;
+    return comma_fail(err, COMMA_E_MODEL,
+                      "its prompts are not all finite numbers; is the checkpoint one of a training "
+                      "that diverged?");
+}
+
 bool comma_prompts_fold(struct comma_prompts *p, const struct comma_adapter_dir *adapter,
                         const struct comma_clip_config *config, struct comma_error *err)
 {
@@ -91,7 +117,7 @@ bool comma_prompts_fold(struct comma_prompts *p, const struct comma_adapter_dir 
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (strcmp(a->method, methods[i].name) != 0)
             continue;
-        if (methods[i].fold(p, adapter, config, err) && set_words(p, a, err))
+        if (methods[i].fold(p, adapter, config, err) && check_finite(p, config, err) && set_words(p, a, err))
             return true;
         comma_prompts_finish(p);
         return false;
