@@ -149,8 +149,8 @@ struct comma_adapter_info {
     char method[32];
     char ctx_init[512];
     size_t n_ctx, prompt_depth, last_layer;
-    size_t n_classes; /* 0, or it has vectors of its own for so many class names and takes no others (CoOp) */
     size_t bytes;     /* memory it takes once folded */
+    size_t n_classes; /* 0, or it has vectors of its own for so many class names and takes no others (CoOp) */
 };
 
 struct comma_engine_info {
