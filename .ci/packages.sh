@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# packages.sh - the Debian and Ubuntu packages of the project, and how missing ones are installed. Sourced by
+# ./quickstart and ./check; POSIX sh.
+
+# To build and serve. libdnnl-dev is the optional GEMM back end.
+build_packages="gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev libopenblas-dev \
+libjpeg-dev libstb-dev libutf8proc-dev libxxhash-dev libpcre2-dev libseccomp-dev libzip-dev zlib1g-dev curl"
+
+# To test, beside those.
+test_packages="libcmocka-dev libdnnl-dev clang libclang-rt-dev binutils python3 python3-pytest python3-numpy python3-pil \
+python3-jsonschema python3-yaml"
+
+# is_installed PACKAGE
+is_installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# install_packages PACKAGE...: those that are missing, and no word if none is. Needs root or sudo only if one is.
+install_packages() {
+    if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+        echo "This is neither Debian nor Ubuntu, so nothing is installed. Needed are, by their Debian names:" >&2
+        echo "  $*" >&2
+        return 0 # meson names what is really missing
+    fi
+    missing=
+    for package in "$@"; do
+        is_installed "$package" || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "These packages are missing, and without root or sudo they cannot be installed:" >&2
+            echo "  apt-get install$missing" >&2
+            return 1
+        fi
+        as_root=sudo
+    fi
+    echo "Installing$missing"
+    log=$(mktemp) || return 1
+    # Lists may be old or not there at all; a lock that another apt-get holds is waited for.
+    # shellcheck disable=SC2086
+    if $as_root apt-get -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y \
+            --no-install-recommends $missing >>"$log" 2>&1; then
+        rm -f "$log"
+        return 0
+    fi
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    echo "Installing packages failed; see above. By hand: apt-get install$missing" >&2
+    return 1
+}
