@@ -34,7 +34,7 @@ struct peer {
     unsigned n_requests;
 };
 
-enum stage { STAGE_HEAD, STAGE_BODY, STAGE_WORK, STAGE_SENT };
+enum stage { STAGE_HEAD, STAGE_BODY, STAGE_READY, STAGE_WORK, STAGE_SENT };
 
 /* A request of it. */
 struct call {
@@ -244,8 +244,15 @@ static enum MHD_Result take_head(struct call *call, const char *method, const ch
     MHD_get_connection_values_n(call->connection, MHD_HEADER_KIND, add_to_list, &list);
     head.n_headers = list.n;
     call->stage = STAGE_BODY;
-    if (comma_service_head(call->ex, &head) == COMMA_STEP_ANSWER)
+    if (comma_service_head(call->ex, &head) == COMMA_STEP_ANSWER) {
+        /* libmicrohttpd closes a connection that is answered at its first call, so an answer that may
+         * keep it waits for the second, which comes at once where there is no body. */
+        if (!call->ex->answer.close) {
+            call->stage = STAGE_READY;
+            return MHD_YES;
+        }
         return send_answer(call);
+    }
     return comma_watch_enter(call->peer->http->watch, &call->peer->watched, COMMA_PHASE_BODY, NULL) ? MHD_YES : MHD_NO;
 }
 
@@ -288,7 +295,8 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
         return take_head(call, method, version);
     case STAGE_BODY:
         return *size > 0 ? take_body(call, data, size) : take_end(call);
-    case STAGE_WORK: /* resumed: the answer is there */
+    case STAGE_READY: /* nothing of a body came */
+    case STAGE_WORK:  /* resumed: the answer is there */
         return send_answer(call);
     case STAGE_SENT: /* the rest of a body that was answered early */
         *size = 0;

@@ -133,8 +133,8 @@ static void clip_s_own_texts_get_clip_s_ids(void **state)
 {
     /* ftfy guesses that these were decoded with a wrong encoding, or that C1 controls are Windows-1252. We do not. */
     static const char *const guessed[] = { "schÃ¶n",
-                                           "a\xC2\x85"
-                                           "b",
+                                           ("a\xC2\x85"
+                                            "b"),
                                            "cafÃ©",
                                            "â€™",
                                            "Â£100",
