@@ -52,7 +52,7 @@ def write_safetensors(path, tensors):
 
 
 class _StateDict(pickle.Unpickler):
-    """Contiguous tensors of a torch.save() file; classes of torch are placeholders, nothing of theirs is run."""
+    """Contiguous tensors of a torch.save() file; classes of torch are empty ones, nothing of theirs is run."""
 
     def __init__(self, archive, root):
         super().__init__(io.BytesIO(archive.read(root + "/data.pkl")))

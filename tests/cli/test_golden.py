@@ -8,7 +8,7 @@ import json
 import shutil
 
 import pytest
-from conftest import ROOT, find_shared, run_json
+from conftest import ROOT, find_shared, run, run_json
 from files import Tensor, largest_difference, read_safetensors, read_state_dict, write_safetensors
 
 FEATURE_LIMIT, LOGIT_LIMIT = 1e-5, 2e-4
@@ -174,3 +174,39 @@ def test_ids_of_the_full_vocabulary(tmp_path):
     different = [case["text"] for case, line in zip(cases, lines) if line["ids"][1:-1] != case["ids"]]
     known = [case["text"] for case in cases if "ids_without_ftfy" in case]
     assert set(different) <= set(known) and len(different) <= 6
+
+
+# ---- the other methods of the authors' repository: logits of the first 12 names ----
+
+OTHERS = [("maple", dict(n_ctx=2, prompt_depth=3)), ("ivlp", dict(n_ctx=2)), ("vpt", dict(n_ctx=5)),
+          ("coop_end", dict(n_ctx=4, ctx_init="", class_token_position="end")),
+          ("coop_middle", dict(n_ctx=4, ctx_init="", class_token_position="middle")),
+          ("coop_front", dict(n_ctx=4, ctx_init="", class_token_position="front")),
+          ("coop_csc", dict(n_ctx=3, ctx_init="", class_token_position="end")),
+          ("cocoop", dict(n_ctx=4))]
+
+
+@pytest.mark.parametrize("name,options", OTHERS, ids=[name for name, _ in OTHERS])
+def test_tiny_with_other_methods(tiny, tmp_path, name, options):
+    folder, source, index = tiny
+    names = index["classnames"][:12]
+    config = dict(method=name.split("_")[0], ctx_init="a photo of a", base_model="tiny", **options) \
+        if "ctx_init" not in options else dict(method=name.split("_")[0], base_model="tiny", **options)
+    if name == "coop_csc":
+        config["classnames"] = names
+    adapter = tmp_path / name
+    adapter.mkdir()
+    shutil.copy(source / "other" / (name + ".safetensors"), adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    expected = read_safetensors(source / "other" / (name + "_expected.safetensors"))["logits"].rows
+    scale = scale_of(read_safetensors(source / "plain.safetensors"))
+    chosen = pictures(source, index)
+    lines = run_json("classify", "--json", "--model", folder / "model", "--adapter", adapter, "--no-auto-orient",
+                     "--labels", json.dumps(names), *[path for _, path in chosen])
+    for line, (row, _) in zip(lines, chosen):
+        found = {r["label"]: r["similarity"] * scale for r in line["results"]}
+        for i, label in enumerate(names):
+            assert found[label] == pytest.approx(expected[row][i], abs=LOGIT_LIMIT)
+    if name == "coop_csc":
+        done = run("classify", "--model", folder / "model", "--adapter", adapter, "--labels", "no such class", chosen[0][1])
+        assert done.returncode == 1 and "12 classes" in done.stderr
