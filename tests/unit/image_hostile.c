@@ -268,7 +268,7 @@ static void a_small_png_that_inflates_to_much_is_refused(void **state)
     assert_refused("10 MB in 64 KiB", png_of(1, 1, 8, 0, zeros_deflated(40000)), NULL, COMMA_E_INPUT,
                    "inflates to more than a picture of 1 x 1 pixels can fill");
     assert_refused("170 MB in 1 MB", png_of(1, 1, 8, 0, zeros_deflated(650000)), NULL, COMMA_E_INPUT,
-                   "more than a picture of 1 x 1 pixels can fill");
+                   "bytes of image data, more than a picture of 1 x 1 pixels can fill");
 }
 
 static void a_png_that_claims_too_much_is_refused(void **state)
