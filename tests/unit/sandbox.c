@@ -76,6 +76,15 @@ static void misbehave(char how)
     case 'p':
         sink = prctl(PR_SET_DUMPABLE, 1);
         break;
+    case 'S': { /* an answer past the code that checks it */
+        const struct comma_sandbox_reply huge = { .ok = true, .width = 1 << 20, .height = 1 << 20 };
+
+        sink = (int)write(COMMA_SANDBOX_FD, &huge, sizeof(huge));
+        break;
+    }
+    case 'T': /* half an answer */
+        sink = (int)write(COMMA_SANDBOX_FD, "half", 4);
+        break;
     default:
         break;
     }
@@ -261,6 +270,8 @@ static void a_child_that_lies_is_not_believed(void **state)
     assert_string_equal(err.message, "the image has more pixels than the decoder may return");
     assert_dies(sandbox, 'C');
     assert_dies(sandbox, 'U');
+    assert_dies(sandbox, 'S');
+    assert_dies(sandbox, 'T');
     assert_decodes(sandbox, 3);
     comma_sandbox_close(sandbox);
 }
