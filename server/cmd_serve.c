@@ -260,8 +260,9 @@ static void finish(struct comma_process *p)
 {
     comma_http_stop(p->http);
     comma_http_stop(p->admin);
-    comma_service_destroy(p->service);
+    /* The engine's threads first: the one that ended the last job may still be giving back what belongs to the service. */
     comma_engine_close(p->engine);
+    comma_service_destroy(p->service);
     comma_sandbox_close(p->sandbox);
     comma_adapter_set_destroy(p->adapters);
     comma_admission_destroy(p->admission);
