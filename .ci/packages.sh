@@ -8,7 +8,13 @@ libjpeg-dev libstb-dev libutf8proc-dev libxxhash-dev libpcre2-dev libseccomp-dev
 
 # To test, beside those.
 test_packages="libcmocka-dev libdnnl-dev clang libclang-rt-dev binutils python3 python3-pytest python3-numpy python3-pil \
-python3-jsonschema python3-yaml"
+python3-jsonschema python3-yaml python3-kubernetes"
+
+# The container tests run where a Docker engine does: they make a base image by debootstrap, and start compose.yaml.
+if command -v docker >/dev/null; then
+    test_packages="$test_packages debootstrap"
+    docker compose version >/dev/null 2>&1 || test_packages="$test_packages docker-compose"
+fi
 
 # is_installed PACKAGE
 is_installed() {
