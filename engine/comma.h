@@ -180,6 +180,10 @@ struct comma_engine_stats {
     int64_t oldest_running_ns; /* age of the job longest under way; 0 if none: for a watchdog */
 };
 
+/* Name of the kernels that OpenBLAS chose when the process was loaded: "Haswell", "SkylakeX". For programs that want to
+ * see whether it knows their processor; see server/blas_env.c. */
+const char *comma_openblas_core(void);
+
 void comma_engine_get_info(struct comma_engine *engine, struct comma_engine_info *out);
 void comma_engine_get_stats(struct comma_engine *engine, struct comma_engine_stats *out);
 

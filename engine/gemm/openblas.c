@@ -11,6 +11,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/checked.h"
+#include "engine/comma.h"
 #include "engine/gemm/gemm_impl.h"
 
 #define MAX_PARTS 3
@@ -142,6 +143,11 @@ out:
 static void close_gemm(struct comma_gemm *g)
 {
     (void)g; /* the one static struct below */
+}
+
+const char *comma_openblas_core(void)
+{
+    return openblas_get_corename();
 }
 
 static void threads_off(void)
