@@ -16,6 +16,11 @@ if command -v docker >/dev/null; then
     docker compose version >/dev/null 2>&1 || test_packages="$test_packages docker-compose"
 fi
 
+# The kernels of 64-bit Arm are tested in an emulator; on such a processor they need none.
+if [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ]; then
+    test_packages="$test_packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+fi
+
 # is_installed PACKAGE
 is_installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
