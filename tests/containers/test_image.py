@@ -143,7 +143,7 @@ def test_threads_follow_the_cpu_limit(run):
 
 
 def test_memory_follows_the_memory_limit(run):
-    small = {**OPEN, "COMMA_LABEL_CACHE_MB": "32", "COMMA_THREADS": "1"}
+    small = {**OPEN, "COMMA_LABEL_CACHE_MB": "32", "COMMA_THREADS": "1", "COMMA_MAX_CONNECTIONS": "256"}
     room = {}
     for limit in (384, 768):
         server = run(*CONFINED, "-m", f"{limit}m", env=small).wait_ready()
