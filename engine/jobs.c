@@ -3,8 +3,10 @@
  *
  *     submit -> texts -> (all that wait, one ragged batch) -> images -> (a few, one batch) -> score -> done
  *
- * A thread that is free takes a call first, then the texts of all jobs that wait, then a few images. Nothing waits for
- * a timer: what is there when a thread becomes free is its batch. The pool's lock protects the lists and the counts. */
+ * A thread that is free takes a call first, then a few images, then the texts of jobs that wait, about a batch of them:
+ * what was begun is finished before more is begun, or many jobs with long lists would all hold their features and all
+ * be late. Nothing waits for a timer: what is there when a thread becomes free is its batch. The pool's lock protects
+ * the lists and the counts. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +42,18 @@ static struct comma_job *pop(struct job_list *list, size_t n)
     return first;
 }
 
+/* How many of the first jobs bring texts for one batch. A job with more of them is taken alone. */
+static size_t batch_of_texts(const struct job_list *list, size_t max_texts)
+{
+    size_t n = 0, texts = 0;
+
+    for (const struct comma_job *j = list->head; j && (n == 0 || j->n_texts <= max_texts - texts); j = j->next) {
+        texts += j->n_texts < max_texts - texts ? j->n_texts : max_texts - texts;
+        n++;
+    }
+    return n;
+}
+
 void *comma_jobs_take(void *engine, unsigned idle)
 {
     struct comma_engine *e = engine;
@@ -48,12 +62,12 @@ void *comma_jobs_take(void *engine, unsigned idle)
 
     if (e->calls.n)
         chain = pop(&e->calls, 1);
-    else if (e->texts.n)
-        chain = pop(&e->texts, e->texts.n);
     else if (e->images.n) {
         /* leave each idle thread its share: cores come before batches */
         share = (e->images.n + idle - 1) / (idle ? idle : 1);
         chain = pop(&e->images, share < e->max_pictures ? share : e->max_pictures);
+    } else if (e->texts.n) {
+        chain = pop(&e->texts, batch_of_texts(&e->texts, e->max_text_rows));
     } else {
         return NULL;
     }
