@@ -10,7 +10,7 @@
 
 #define MIB ((size_t)1 << 20)
 
-enum { LEAST_DECODE_MIB = 24 };
+enum { LEAST_DECODE_MIB = 24, CONNECTION_BYTES = 52 << 10 };
 
 size_t comma_budget_ceiling(const struct comma_serve_config *config)
 {
@@ -24,12 +24,22 @@ size_t comma_budget_ceiling(const struct comma_serve_config *config)
 size_t comma_budget_decode_bytes(const struct comma_serve_config *config, size_t standard, unsigned n_workers)
 {
     const size_t ceiling = comma_budget_ceiling(config);
-    /* A third of the ceiling for all decoders together: the model's size is not known yet. */
-    size_t each = ceiling / 3 / (n_workers ? n_workers : 1);
+    /* A third of the ceiling for all workers' pictures, each at its most (picture_bytes()): the model's size is not known
+     * yet. */
+    size_t each = ceiling / 9 / (n_workers ? n_workers : 1);
 
     if (each < LEAST_DECODE_MIB * MIB)
         each = LEAST_DECODE_MIB * MIB;
     return each < standard ? each : standard;
+}
+
+/* What a worker's picture takes at most: the decoder's own, and its pixels twice more, where the decoder hands them over
+ * and where they are resized. */
+static size_t picture_bytes(const struct comma_image_limits *limits)
+{
+    const size_t pixels = 3 * limits->max_pixels;
+
+    return limits->max_decode_bytes + 2 * (pixels < limits->max_decode_bytes ? pixels : limits->max_decode_bytes);
 }
 
 static size_t resident_bytes(void)
@@ -56,15 +66,16 @@ bool comma_budget_request_bytes(const struct comma_serve_config *config, const s
 
     comma_engine_get_info(engine, &info);
     comma_engine_get_stats(engine, &stats);
-    fixed = resident_bytes() + info.n_threads * options->image.max_decode_bytes;
+    fixed = resident_bytes() + info.n_threads * picture_bytes(&options->image) +
+            config->max_connections * (size_t)CONNECTION_BYTES;
     if (stats.cache.max_bytes > stats.cache.bytes)
         fixed += stats.cache.max_bytes - stats.cache.bytes;
     if (ceiling < fixed || ceiling - fixed < least)
         return comma_fail(
             err, COMMA_E_LIMIT,
-            "%zu MiB of memory are too little: the model, the label cache and decoders on %u threads take "
-            "%zu MiB and two bodies %zu MiB more; raise --max-memory-mb, or lower --label-cache-mb, "
-            "--max-body-mb or --threads",
+            "%zu MiB of memory are too little: the model, the label cache, connections, and decoders on %u threads "
+            "take %zu MiB and two bodies %zu MiB more; raise --max-memory-mb, or lower --label-cache-mb, "
+            "--max-connections, --max-body-mb or --threads",
             ceiling / MIB, info.n_threads, fixed / MIB, least / MIB);
     *out = ceiling - fixed;
     return true;

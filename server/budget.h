@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* budget.h - how the memory that the process may use is shared out, so that its ceiling holds under any mix of
- * requests: what the model takes, the label cache when it is full, a decoder's most for each worker, and the rest for
- * requests, which admission then keeps. */
+ * requests: what the model takes, the label cache when it is full, a picture's most for each worker, connections, and the
+ * rest for requests, which admission then keeps. */
 #ifndef COMMA_SERVER_BUDGET_H
 #define COMMA_SERVER_BUDGET_H
 

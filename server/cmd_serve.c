@@ -5,6 +5,7 @@
  * The listeners open first, so that a taken port is an error at once and probes are answered while a large model is
  * loaded; requests are taken once the self-test has passed. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -17,6 +18,7 @@
 #include "server/process.h"
 
 enum { SPARE_FILES = 256, MAX_PEM_BYTES = 1 << 20, ADMIN_CONNECTIONS = 256 };
+enum { MAX_HEAPS = 4, MAPPED_BYTES = 256 << 10 };
 
 static int64_t ns(double seconds)
 {
@@ -227,6 +229,17 @@ static bool start_sandbox(struct comma_process *p, struct comma_engine_options *
     return true;
 }
 
+/* What requests gave back goes back to the system, or memory would stay at the height of the worst moment: buffers of
+ * more than some pages are mapped by themselves, and the rest comes from few heaps. */
+static void keep_heaps_small(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, MAX_HEAPS);
+    mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES);
+    mallopt(M_TRIM_THRESHOLD, MAPPED_BYTES);
+#endif
+}
+
 /* Runs the server; true if it ended well. */
 static bool serve(struct comma_process *p, struct comma_error *err)
 {
@@ -234,6 +247,7 @@ static bool serve(struct comma_process *p, struct comma_error *err)
     struct comma_error warning = { COMMA_OK, "" };
     bool clean = true;
 
+    keep_heaps_small();
     if (!comma_lifecycle_init(p, err) || !start_sandbox(p, &options, &warning, err) ||
         !comma_log_create(STDERR_FILENO, comma_log_level_of(p->config->log_level), &p->log, err))
         return false;

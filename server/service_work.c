@@ -13,7 +13,7 @@
 #include "engine/base/clock.h"
 #include "server/service_state.h"
 
-enum { ANSWER_MAX_BYTES = 1 << 30, NUMBER_BYTES = 16, RESULT_BYTES = 96 };
+enum { ANSWER_MAX_BYTES = 1 << 30, NUMBER_BYTES = 16, RESULT_BYTES = 96, ROW_BYTES = 256 };
 
 /* Lets go of what only the work needed; the answer keeps its bytes reserved until it is sent. */
 static void end_work(struct comma_exchange *ex)
@@ -111,19 +111,23 @@ static void on_done(struct comma_job *job)
     comma_buffer_finish(&body);
 }
 
-/* Reserves what results and answer will take; a body's own bytes are reserved already. */
+/* Reserves what work, results and answer will take; a body's own bytes are reserved already. Features of texts exist
+ * three times at worst: as they are computed, as rows that the request pins in the label cache (which may then be larger
+ * than its limit) with their keys, and as the matrix of them all. */
 static bool reserve_results(struct comma_exchange *ex, struct comma_problem *problem)
 {
     const struct comma_api_request *r = &ex->request;
+    const size_t feature_bytes = ex->service->info.embed_dim * sizeof(float);
     size_t n, each, bytes;
 
     if (r->endpoint == COMMA_API_EMBED) {
         n = r->n_texts ? r->n_texts : 1;
-        each = ex->service->info.embed_dim * NUMBER_BYTES;
+        each = ex->service->info.embed_dim * NUMBER_BYTES + feature_bytes;
     } else {
         n = r->n_labels;
         each = RESULT_BYTES;
     }
+    each += 3 * feature_bytes + ROW_BYTES;
     if (comma_mul(n, each, &bytes) && comma_add(bytes, 2 * ex->body_seen, &bytes) && bytes <= ANSWER_MAX_BYTES &&
         comma_admission_reserve(ex->service->options.admission, &ex->held, bytes) == COMMA_ADMIT)
         return true;
