@@ -10,7 +10,7 @@
 
 enum {
     OVERHEAD_BYTES = 64 << 10, /* what a request takes besides its body */
-    GRACE_NS = 50000000        /* how long the engine may take to notice a deadline by itself */
+    GRACE_NS = 20000000        /* how long the engine may take to notice a deadline by itself */
 };
 
 /* jansson seeds its hash tables at first use, which should be on one thread: parse something that has a table. */

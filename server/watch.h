@@ -2,9 +2,10 @@
 /* watch.h - total deadlines for connections, since libmicrohttpd's time-out is one of inactivity: a client that sends
  * a byte a second lives for ever there.
  *
- * A thread looks at all connections ten times a second. Who is late while sending is told 408 where that is possible
- * and shut down, which the network's thread then notices; who waits for work that is late is answered by the owner's
- * `late`. Any thread; one lock, under which also the descriptor is known to be open. */
+ * A thread looks at all connections twenty times a second. Who is late while sending is told 408 where that is possible
+ * and shut down, which the network's thread then notices; so is who closed in the middle of a request. Who waits for work
+ * that is late is answered by the owner's `late`. Any thread; one lock, under which also the descriptor is known to be
+ * open. */
 #ifndef COMMA_SERVER_WATCH_H
 #define COMMA_SERVER_WATCH_H
 
@@ -32,6 +33,7 @@ struct comma_watched {
     int64_t deadline_ns, since_ns;
     uint64_t received; /* of the body */
     uint64_t tcp_received;
+    unsigned ended_looks; /* scans that found the client's side closed and all of it read */
     void *call; /* what `late` is called with */
     struct comma_watched *previous, *next;
 };
