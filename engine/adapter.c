@@ -89,7 +89,7 @@ bool comma_adapter_has_prompt(const struct comma_adapter *adapter)
     return adapter->has_prompt;
 }
 
-static bool name_valid(const char *name)
+bool comma_adapter_name_valid(const char *name)
 {
     const size_t n = strlen(name);
 
@@ -152,7 +152,7 @@ static bool add(struct comma_engine *e, const char *name, const char *dir, size_
     struct comma_adapter *a = NULL;
     bool ok;
 
-    if (!name_valid(name))
+    if (!comma_adapter_name_valid(name))
         return comma_fail(err, COMMA_E_INPUT,
                           "adapter name \"%.80s\" is not allowed: 1 to 64 letters, digits, '.', '_' or '-'", name);
     if (strcmp(name, comma_clip_name(e->clip)) == 0)

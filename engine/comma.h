@@ -265,4 +265,51 @@ COMMA_MUST_CHECK
 bool comma_inspect(const char *path, const char *model_dir, struct comma_inspection *out, struct comma_error *err);
 void comma_inspection_close(struct comma_inspection *inspection); /* a zeroed one is fine */
 
+/* ---- making models of checkpoints (comma convert) ---- */
+
+struct comma_convert_adapter {
+    const char *name; /* NULL: the method's, with -2, -3, ... where it is taken */
+    const char *path; /* a prompt-learning checkpoint, or an adapter directory */
+};
+
+struct comma_convert_options {
+    const char *source; /* a checkpoint or a model directory; a prompt-learning checkpoint gives an adapter directory */
+    const char *out;    /* the directory to be made; its parent is there */
+    const struct comma_convert_adapter *adapters; /* [n_adapters] to lie in its adapters/ folder */
+    size_t n_adapters;
+    const char *model_dir;  /* where source is prompts alone: the backbone to hold them against. NULL: none */
+    const char *merges;     /* CLIP's list of merges, plain or gzip, or a merges.txt. NULL: the source's own, if any */
+    const char *activation; /* "quick_gelu", "gelu"; NULL: as the files tell, else quick_gelu */
+    size_t vision_heads, text_heads; /* 0: as the files tell, else width / 64 */
+    const char *dtype;               /* of the backbone's weights: "f32", "f16", "bf16"; NULL: as they are stored */
+    const char *ctx_init;            /* NULL: found out from the checkpoint where it can be, else the authors' */
+    size_t last_layer;               /* 0: 1 */
+    char *const *classnames;         /* [n_classnames] for CoOp with class-specific contexts, in their order */
+    size_t n_classnames;
+    const char *class_token_position;                        /* "end", "middle", "front", for CoOp; NULL: "end" */
+    bool allow_nan;                                          /* weights of the backbone may be NaN or infinite */
+    bool force;                                              /* replace a model or adapter directory that is there */
+    unsigned n_threads;                                      /* for the trial at the end; 0: all */
+    bool (*progress)(void *user, size_t done, size_t total); /* bytes; false: give up. NULL: not asked */
+    void (*warn)(void *user, const char *sentence); /* what is assumed or contradicts the files. NULL: not told */
+    void *user;
+};
+
+struct comma_converted {
+    enum comma_inspected kind;           /* COMMA_INSPECTED_MODEL or _ADAPTER */
+    struct comma_adapter_info *adapters; /* [n_adapters] those written, with their names */
+    size_t n_adapters;
+    bool has_tokenizer; /* MODEL */
+    bool tried;         /* a picture, and with a tokenizer a label, were encoded with source and result alike */
+    double agreement;   /* smallest cosine between features of the source and the result; where tried and finite */
+};
+
+/* Reads the source, writes the result beside its place, reads it back, encodes one picture and one label with both, and
+ * puts it into its place, whole or not at all. What is there already is left alone, or with force exchanged.
+ * Fails with COMMA_E_INPUT (options that cannot be), COMMA_E_MODEL, COMMA_E_UNSUPPORTED, COMMA_E_IO, COMMA_E_NOMEM, or
+ * COMMA_E_CANCELLED where progress said so; nothing is left then. */
+COMMA_MUST_CHECK
+bool comma_convert(const struct comma_convert_options *options, struct comma_converted *out, struct comma_error *err);
+void comma_converted_finish(struct comma_converted *converted); /* a zeroed one is fine */
+
 #endif

@@ -31,9 +31,7 @@ static bool open_model(struct comma_engine *e, const struct comma_engine_options
     const struct comma_clip_config *c;
     struct comma_bytes merges;
 
-    if (!(options->model_dir ? comma_clip_open(options->model_dir, &e->clip, err)
-                             : comma_clip_open_embedded(&e->clip, err)) ||
-        !comma_gemm_open(options->backend, options->precision, &e->gemm, err) ||
+    if (!comma_gemm_open(options->backend, options->precision, &e->gemm, err) ||
         !comma_vision_load(&e->vision, e->gemm, e->clip, err) || !comma_text_load(&e->text, e->gemm, e->clip, err))
         return false;
     if (comma_gemm_packs(e->gemm) || comma_clip_dtype(e->clip) != COMMA_F32)
@@ -81,11 +79,24 @@ static void make_raw_phrase(void *arg, struct comma_worker *w)
 
 bool comma_engine_open(const struct comma_engine_options *options, struct comma_engine **out, struct comma_error *err)
 {
+    struct comma_clip *clip = NULL;
+
+    return (options->model_dir ? comma_clip_open(options->model_dir, &clip, err)
+                               : comma_clip_open_embedded(&clip, err)) &&
+           comma_engine_open_clip(options, clip, out, err);
+}
+
+bool comma_engine_open_clip(const struct comma_engine_options *options, struct comma_clip *clip,
+                            struct comma_engine **out, struct comma_error *err)
+{
     struct comma_engine *e = calloc(1, sizeof(*e));
     struct raw_call raw = { .e = e, .ok = true };
 
-    if (!e)
+    if (!e) {
+        comma_clip_close(clip);
         return comma_fail(err, COMMA_E_NOMEM, "out of memory for an engine");
+    }
+    e->clip = clip;
     pthread_mutex_init(&e->adapters_lock, NULL);
     e->limits = options->image;
     e->decode = options->decode;

@@ -140,6 +140,14 @@ COMMA_MUST_CHECK
 bool comma_adapter_make(struct comma_engine *e, const char *name, const struct comma_adapter_dir *dir,
                         struct comma_adapter **out, struct comma_error *err);
 
+/* 1 to 64 of [A-Za-z0-9._-]. */
+bool comma_adapter_name_valid(const char *name);
+
+/* As comma_engine_open(), over a model that is open already and is taken over, also when this fails. */
+COMMA_MUST_CHECK
+bool comma_engine_open_clip(const struct comma_engine_options *options, struct comma_clip *clip,
+                            struct comma_engine **out, struct comma_error *err);
+
 /* Opens the adapters in the model's own adapters/ folder. */
 COMMA_MUST_CHECK
 bool comma_engine_add_own_adapters(struct comma_engine *e, struct comma_error *err);

@@ -69,8 +69,8 @@ static bool get_classnames(const json_t *json, const char *path, struct comma_ad
     return c->n_classnames == json_array_size(list) || comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", path);
 }
 
-static bool parse_config(struct comma_bytes bytes, const char *path, struct comma_adapter_config *c,
-                         struct comma_error *err)
+bool comma_adapter_config_parse(struct comma_bytes bytes, const char *path, struct comma_adapter_config *c,
+                                struct comma_error *err)
 {
     json_t *json = NULL;
     bool ok;
@@ -136,7 +136,8 @@ bool comma_adapter_dir_open(const char *dir, struct comma_adapter_dir *out, stru
 
     if (!weights)
         return false;
-    if (!comma_model_file_open(dir, CONFIG, &config, err) || !parse_config(config.bytes, config.path, &a.config, err) ||
+    if (!comma_model_file_open(dir, CONFIG, &config, err) ||
+        !comma_adapter_config_parse(config.bytes, config.path, &a.config, err) ||
         !comma_safetensors_open(weights, &a.tensors, err))
         goto out;
     ok = check_adapter(&a, config.path, weights, err);
@@ -155,7 +156,7 @@ static bool open_embedded(size_t i, struct comma_adapter_dir *out, struct comma_
     const struct comma_embedded_adapter e = comma_embedded_adapter_at(i);
     struct comma_adapter_dir a = { 0 };
 
-    if (!parse_config(e.config, e.name, &a.config, err) ||
+    if (!comma_adapter_config_parse(e.config, e.name, &a.config, err) ||
         !comma_safetensors_parse(e.tensors, e.name, &a.tensors, err) || !check_adapter(&a, e.name, e.name, err)) {
         comma_adapter_dir_close(&a);
         return false;
@@ -167,10 +168,81 @@ static bool open_embedded(size_t i, struct comma_adapter_dir *out, struct comma_
 void comma_adapter_dir_close(struct comma_adapter_dir *a)
 {
     comma_tensors_close(a->tensors);
-    for (size_t i = 0; i < a->config.n_classnames; i++)
-        free(a->config.classnames[i]);
-    free(a->config.classnames);
+    comma_adapter_config_finish(&a->config);
     *a = (struct comma_adapter_dir){ 0 };
+}
+
+void comma_adapter_config_finish(struct comma_adapter_config *config)
+{
+    for (size_t i = 0; i < config->n_classnames; i++)
+        free(config->classnames[i]);
+    free(config->classnames);
+    *config = (struct comma_adapter_config){ 0 };
+}
+
+/* ---- out of a checkpoint ---- */
+
+static bool claim_classnames(struct comma_adapter_config *c, const struct comma_adapter_claims *claims,
+                             const char *file, struct comma_error *err)
+{
+    c->classnames = calloc(claims->n_classnames + 1, sizeof(*c->classnames));
+    for (size_t i = 0; c->classnames && i < claims->n_classnames; i++) {
+        if (!(c->classnames[i] = strdup(claims->classnames[i])))
+            break;
+        c->n_classnames++;
+    }
+    return c->n_classnames == claims->n_classnames || comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", file);
+}
+
+static bool claim(struct comma_adapter_dir *a, const char *method, const char *file,
+                  const struct comma_adapter_claims *claims, struct comma_error *err)
+{
+    struct comma_adapter_config *c = &a->config;
+    const bool words = strcmp(method, "coop") != 0 && strcmp(method, "cocoop") != 0;
+    const char *ctx_init = claims->ctx_init ? claims->ctx_init : words ? "a photo of a" : "";
+    struct comma_method_sizes sizes;
+
+    c->last_layer = claims->last_layer ? claims->last_layer : 1;
+    snprintf(c->method, sizeof(c->method), "%s", method);
+    if ((size_t)snprintf(c->ctx_init, sizeof(c->ctx_init), "%s", ctx_init) >= sizeof(c->ctx_init))
+        return comma_fail(err, COMMA_E_INPUT, "--ctx-init: at most %zu bytes", sizeof(c->ctx_init) - 1);
+    if (strcmp(method, "coop") == 0)
+        snprintf(c->class_token_position, sizeof(c->class_token_position), "%s",
+                 claims->class_token_position ? claims->class_token_position : "end");
+    if (!comma_method_measure(method, a->tensors, file, &sizes, err))
+        return false;
+    c->n_ctx = sizes.n_ctx;
+    c->prompt_depth = sizes.depth;
+    if (sizes.n_classes == 0)
+        return true;
+    if (!claims->classnames)
+        return comma_fail(err, COMMA_E_INPUT,
+                          "%s: CoOp with a context for each of %zu classes; --classnames FILE must list them, a line "
+                          "each, in the order of the training",
+                          file, sizes.n_classes);
+    if (claims->n_classnames != sizes.n_classes)
+        return comma_fail(err, COMMA_E_INPUT, "%s: contexts of %zu classes, but --classnames lists %zu", file,
+                          sizes.n_classes, claims->n_classnames);
+    return claim_classnames(c, claims, file, err);
+}
+
+bool comma_adapter_from_checkpoint(struct comma_tensors *tensors, const char *file,
+                                   const struct comma_adapter_claims *claims, struct comma_adapter_dir *out,
+                                   struct comma_error *err)
+{
+    struct comma_adapter_dir a = { .tensors = tensors };
+    const char *method = comma_method_detect(tensors);
+    bool ok = method || comma_fail(err, COMMA_E_MODEL,
+                                   "%s: holds no prompts of COMMA, MaPLe, IVLP, VPT, CoOp or CoCoOp: neither "
+                                   "prompt_learner.ctx nor image_encoder.VPT is there",
+                                   file);
+
+    ok = ok && claim(&a, method, file, claims, err);
+    if (ok)
+        *out = a;
+    else
+        comma_adapter_dir_close(&a);
+    return ok;
 }
 
 /* ---- the list ---- */

@@ -22,4 +22,11 @@ COMMA_MUST_CHECK
 bool comma_adapter_list_open(const struct comma_adapter_list *list, size_t i, struct comma_adapter_dir *out,
                              struct comma_error *err);
 
+/* Reads adapter_config.json's text; data NULL: there is none, and *out has the defaults. On failure *out is to be
+ * finished, too. */
+COMMA_MUST_CHECK
+bool comma_adapter_config_parse(struct comma_bytes json, const char *path, struct comma_adapter_config *out,
+                                struct comma_error *err);
+void comma_adapter_config_finish(struct comma_adapter_config *config); /* a zeroed one is fine */
+
 #endif

@@ -5,13 +5,16 @@
  * What is left over must be harmless: a tensor inside a tower that no role asked for means another architecture. */
 #include "models/clip.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "models/adapter.h"
 #include "models/clip_config.h"
 #include "models/hf_dir.h"
+#include "models/merges.h"
 #include "models/names.h"
 #include "models/vocab.h"
 
@@ -72,20 +75,13 @@ static bool take(struct comma_clip *clip, const struct comma_place *place, unsig
     const struct comma_tensor *t = comma_tensors_find(clip->files.tensors, place->name);
     struct comma_tensor view;
     char is[200], wanted[200];
-    bool fits;
 
     if (!t)
         return comma_fail(err, COMMA_E_MODEL, "%s: %s is missing", clip->files.weights_path, place->name);
     if (!comma_dtype_is_float(t->dtype))
         return comma_fail(err, COMMA_E_MODEL, "%s: %s is %s; weights are F32, F16, BF16 or F64",
                           clip->files.weights_path, place->name, comma_dtype_name(t->dtype));
-    view = *t;
-    fits = t->n_dims == n_dims && (place->n_parts == 1 || t->shape[0] % place->n_parts == 0);
-    if (fits && place->transposed)
-        view = comma_tensor_transposed(t);
-    if (fits && place->n_parts > 1)
-        view = comma_tensor_rows(t, place->part * (t->shape[0] / place->n_parts), t->shape[0] / place->n_parts);
-    if (!fits || !shape_fits(&view, n_dims, shape))
+    if (!comma_place_view(place, t, &view) || !shape_fits(&view, n_dims, shape))
         return comma_fail(err, COMMA_E_MODEL, "%s: %s is %s, but must be %s", clip->files.weights_path, place->name,
                           comma_tensor_shape_text(t, is, sizeof(is)),
                           wanted_shape(place, n_dims, shape, wanted, sizeof(wanted)));
@@ -296,11 +292,31 @@ static void count_parameters(struct comma_clip *clip)
         add_up(clip, &clip->blocks[COMMA_TEXT][i]);
 }
 
+/* OpenAI's own: their archives carry these numbers, and their conversion leaves layer norms in F32 beside F16 weights
+ * (SPEC 2.1). */
+static bool is_from_openai(const struct comma_clip *clip)
+{
+    return comma_tensors_find(clip->files.tensors, "input_resolution") ||
+           (clip->roles[COMMA_PATCH_EMBEDDING].dtype == COMMA_F16 &&
+            clip->roles[COMMA_LN_FINAL_WEIGHT].dtype == COMMA_F32);
+}
+
+/* A list of merges in place of the model's own. */
+static bool claim_merges(struct comma_clip *clip, const char *path, struct comma_error *err)
+{
+    struct comma_model_files *f = &clip->files;
+
+    comma_model_file_close(&f->merges);
+    comma_model_file_close(&f->vocab);
+    return comma_merges_load(path, clip->config.vocab_size, &f->merges, err);
+}
+
 /* From open files to a checked model. */
-static bool understand(struct comma_clip *clip, struct comma_error *err)
+static bool understand(struct comma_clip *clip, const struct comma_clip_claims *claims, struct comma_error *err)
 {
     struct comma_clip_config *c = &clip->config;
     struct comma_model_files *f = &clip->files;
+    struct comma_config_source source = { .json = f->config.bytes, .open_clip = f->open_clip_config, .claims = claims };
 
     clip->used = calloc(comma_tensors_size(f->tensors) + 1, sizeof(*clip->used));
     if (!clip->used)
@@ -308,11 +324,15 @@ static bool understand(struct comma_clip *clip, struct comma_error *err)
     if (!detect_naming(clip, err) || !measure_vision(clip, err) || !measure_text(clip, err) ||
         !measure_blocks(clip, COMMA_VISION, &c->vision, err) || !measure_blocks(clip, COMMA_TEXT, &c->text, err))
         return false;
-    if (!comma_clip_config_apply(f->config.bytes, f->config.path, c, err) ||
-        !comma_preprocessor_config_apply(f->preprocessor.bytes, f->preprocessor.path, c, err))
+    source.name = f->config.bytes.data ? f->config.path : f->weights_path;
+    source.from_openai = is_from_openai(clip);
+    if (!comma_preprocessor_config_apply(f->preprocessor.bytes, f->preprocessor.path, c, err) ||
+        !comma_clip_config_apply(&source, c, err))
         return false;
     if (!take_outer(clip, err) || !take_blocks(clip, COMMA_VISION, &c->vision, err) ||
         !take_blocks(clip, COMMA_TEXT, &c->text, err) || !take_logit_scale(clip, err) || !check_strays(clip, err))
+        return false;
+    if (claims && claims->merges && !claim_merges(clip, claims->merges, err))
         return false;
     if (!comma_vocab_check(&f->merges, &f->vocab, c->vocab_size, err))
         return false;
@@ -336,19 +356,38 @@ static char *name_of(const char *dir, struct comma_error *err)
     return name;
 }
 
-bool comma_clip_open(const char *dir, struct comma_clip **out, struct comma_error *err)
+/* A directory with its adapters, or one file. */
+static bool open_files(const char *path, bool one_file, const struct comma_clip_claims *claims, struct comma_clip **out,
+                       struct comma_error *err)
 {
     struct comma_clip *clip = calloc(1, sizeof(*clip));
 
     if (!clip)
-        return comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", dir);
-    if (!comma_model_files_open(dir, &clip->files, err) || !(clip->name = name_of(dir, err)) ||
-        !understand(clip, err) || !comma_adapter_list_directory(dir, &clip->adapters, err)) {
+        return comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", path);
+    if (!(one_file ? comma_model_files_open_file(path, &clip->files, err)
+                   : comma_model_files_open(path, &clip->files, err)) ||
+        !(clip->name = name_of(path, err)) || !understand(clip, claims, err) ||
+        !(one_file || comma_adapter_list_directory(path, &clip->adapters, err))) {
         comma_clip_close(clip);
         return false;
     }
     *out = clip;
     return true;
+}
+
+bool comma_clip_open(const char *dir, struct comma_clip **out, struct comma_error *err)
+{
+    return open_files(dir, false, NULL, out, err);
+}
+
+bool comma_clip_open_source(const char *path, const struct comma_clip_claims *claims, struct comma_clip **out,
+                            struct comma_error *err)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        return comma_fail(err, COMMA_E_IO, "%s: %s", path, strerror(errno));
+    return open_files(path, !S_ISDIR(st.st_mode), claims, out, err);
 }
 
 bool comma_clip_open_embedded(struct comma_clip **out, struct comma_error *err)
@@ -361,7 +400,7 @@ bool comma_clip_open_embedded(struct comma_clip **out, struct comma_error *err)
     }
     if (!clip)
         return comma_fail(err, COMMA_E_NOMEM, "emoji: out of memory");
-    if (!comma_model_files_embedded(&clip->files, err) || !understand(clip, err) ||
+    if (!comma_model_files_embedded(&clip->files, err) || !understand(clip, NULL, err) ||
         !comma_adapter_list_embedded(&clip->adapters, err)) {
         comma_clip_close(clip);
         return false;

@@ -73,12 +73,27 @@ enum comma_block_role {
 struct comma_clip;
 
 /* Opens a model directory: config.json, model.safetensors (or its parts by an index, or pytorch_model.bin), merges.txt
- * (or tokenizer.json), vocab.json, preprocessor_config.json. Every tensor that the roles name is looked up and its shape
- * checked here, so the getters below cannot fail.
- * Fails with COMMA_E_MODEL, COMMA_E_IO, COMMA_E_UNSUPPORTED (a ResNet CLIP) or COMMA_E_NOMEM; the sentence names the
- * file and the tensor. */
+ * (or tokenizer.json), vocab.json, preprocessor_config.json. Every tensor that the roles name is looked up and its
+ * shape checked here, so the getters below cannot fail. Fails with COMMA_E_MODEL, COMMA_E_IO, COMMA_E_UNSUPPORTED (a
+ * ResNet CLIP) or COMMA_E_NOMEM; the sentence names the file and the tensor. */
 COMMA_MUST_CHECK
 bool comma_clip_open(const char *dir, struct comma_clip **out, struct comma_error *err);
+
+/* What its owner says of a checkpoint that its files may not tell; all zero: nothing is said. Used by convert. */
+struct comma_clip_claims {
+    const char *activation;          /* "quick_gelu" or "gelu"; NULL: not said */
+    size_t vision_heads, text_heads; /* 0: not said */
+    const char *merges;              /* file with a list of merges, in place of the model's own; NULL: not said */
+    void (*doubt)(void *user, const char *sentence); /* told what is assumed, and where a claim contradicts the files */
+    void *user;
+};
+
+/* As comma_clip_open(), and also from one file: OpenAI's .pt, OpenCLIP's .bin, .safetensors or training checkpoint,
+ * pytorch_model.bin. What a claim says is followed. An open_clip_config.json beside a file is read, too.
+ * Fails with COMMA_E_INPUT as well, for claims that cannot be. */
+COMMA_MUST_CHECK
+bool comma_clip_open_source(const char *path, const struct comma_clip_claims *claims, struct comma_clip **out,
+                            struct comma_error *err);
 
 /* The embedded default, models/emoji. */
 COMMA_MUST_CHECK
@@ -132,6 +147,22 @@ struct comma_adapter_dir {
 COMMA_MUST_CHECK
 bool comma_adapter_dir_open(const char *dir, struct comma_adapter_dir *out, struct comma_error *err);
 void comma_adapter_dir_close(struct comma_adapter_dir *a); /* a zeroed one is fine */
+
+/* What a prompt-learning checkpoint does not carry (SPEC 2.5, 10); all zero: the authors' defaults. */
+struct comma_adapter_claims {
+    const char *ctx_init;             /* NULL: "a photo of a"; for coop and cocoop none */
+    size_t last_layer;                /* 0: 1 */
+    const char *class_token_position; /* coop: NULL: "end" */
+    char *const *classnames; /* [n_classnames] coop with class-specific contexts: in the order of the training */
+    size_t n_classnames;
+};
+
+/* Makes an adapter of a checkpoint's tensors (model.pth.tar-N of the authors' code, or its state dict), which hold
+ * much else; takes them over, also when it fails. base_model is left empty. file is used in messages. */
+COMMA_MUST_CHECK
+bool comma_adapter_from_checkpoint(struct comma_tensors *tensors, const char *file,
+                                   const struct comma_adapter_claims *claims, struct comma_adapter_dir *out,
+                                   struct comma_error *err);
 
 /* The adapters that come with a model: the sub-directories of its adapters/ folder, sorted by name, or the embedded
  * ones. Adapter i is opened like a directory's. */

@@ -144,10 +144,9 @@ static bool open_weights(const char *dir, struct comma_model_files *files, struc
         const char *name;
         bool index;
     } kinds[] = {
-        { "model.safetensors", false },
-        { "model.safetensors.index.json", true },
-        { "pytorch_model.bin", false },
-        { "pytorch_model.bin.index.json", true },
+        { "model.safetensors", false },           { "model.safetensors.index.json", true },
+        { "pytorch_model.bin", false },           { "pytorch_model.bin.index.json", true },
+        { "open_clip_model.safetensors", false }, { "open_clip_pytorch_model.bin", false },
     };
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
@@ -180,12 +179,29 @@ static bool open_merges(const char *dir, struct comma_model_file *merges, struct
     return ok;
 }
 
+#define OPEN_CLIP_CONFIG "open_clip_config.json"
+
+/* config.json; for OpenCLIP's own files the one that they come with, if it does. */
+static bool open_config(const char *dir, struct comma_model_files *files, struct comma_error *err)
+{
+    const char *slash = strrchr(files->weights_path, '/'), *name = slash ? slash + 1 : files->weights_path;
+
+    if (strncmp(name, "open_clip_", strlen("open_clip_")) == 0) {
+        if (!comma_model_file_open(dir, OPEN_CLIP_CONFIG, &files->config, err))
+            return false;
+        files->open_clip_config = files->config.bytes.data != NULL;
+        if (files->open_clip_config)
+            return true;
+        comma_model_file_close(&files->config);
+    }
+    return comma_model_file_open(dir, "config.json", &files->config, err);
+}
+
 bool comma_model_files_open(const char *dir, struct comma_model_files *out, struct comma_error *err)
 {
     struct comma_model_files files = { 0 };
 
-    if (check_is_directory(dir, err) && open_weights(dir, &files, err) &&
-        comma_model_file_open(dir, "config.json", &files.config, err) &&
+    if (check_is_directory(dir, err) && open_weights(dir, &files, err) && open_config(dir, &files, err) &&
         comma_model_file_open(dir, "preprocessor_config.json", &files.preprocessor, err) &&
         open_merges(dir, &files.merges, err) && comma_model_file_open(dir, "vocab.json", &files.vocab, err)) {
         *out = files;
@@ -193,6 +209,27 @@ bool comma_model_files_open(const char *dir, struct comma_model_files *out, stru
     }
     comma_model_files_close(&files);
     return false;
+}
+
+bool comma_model_files_open_file(const char *path, struct comma_model_files *out, struct comma_error *err)
+{
+    struct comma_model_files files = { .weights_path = strdup(path) };
+    char *dir = strdup(path), *slash = dir ? strrchr(dir, '/') : NULL;
+    bool ok = files.weights_path && dir;
+
+    if (slash)
+        slash[slash == dir ? 1 : 0] = '\0';
+    if (!ok)
+        comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", path);
+    ok = ok && comma_checkpoint_open(path, &files.tensors, err) &&
+         comma_model_file_open(slash ? dir : ".", OPEN_CLIP_CONFIG, &files.config, err);
+    files.open_clip_config = files.config.bytes.data != NULL;
+    free(dir);
+    if (ok)
+        *out = files;
+    else
+        comma_model_files_close(&files);
+    return ok;
 }
 
 void comma_model_files_close(struct comma_model_files *files)

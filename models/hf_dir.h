@@ -20,11 +20,15 @@ struct comma_model_files {
     char *weights_path; /* for messages */
     struct comma_tensors *tensors;
     struct comma_model_file config, preprocessor, merges, vocab;
+    bool open_clip_config; /* config is open_clip_config.json, not config.json */
 };
 
 /* Opens what is in dir; the weights must be there. Fails with COMMA_E_MODEL, COMMA_E_IO or COMMA_E_NOMEM. */
 COMMA_MUST_CHECK
 bool comma_model_files_open(const char *dir, struct comma_model_files *out, struct comma_error *err);
+/* The same of one file with weights, which comes without all others but for an open_clip_config.json beside it. */
+COMMA_MUST_CHECK
+bool comma_model_files_open_file(const char *path, struct comma_model_files *out, struct comma_error *err);
 void comma_model_files_close(struct comma_model_files *files); /* a zeroed one is fine */
 
 /* The same of the model in the binary. */

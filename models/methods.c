@@ -20,6 +20,16 @@ const struct comma_tensor *comma_method_ctx(const struct comma_tensors *ts)
     return find(ts, LEARNER "ctx");
 }
 
+const struct comma_tensor *comma_method_token_prefix(const struct comma_tensors *ts)
+{
+    return find(ts, LEARNER "token_prefix");
+}
+
+const struct comma_tensor *comma_method_token_suffix(const struct comma_tensors *ts)
+{
+    return find(ts, LEARNER "token_suffix");
+}
+
 /* How many of the names, made of format and first, first + 1, ..., are there in a row. */
 static size_t count(const struct comma_tensors *ts, const char *head, size_t first, const char *tail)
 {
@@ -117,7 +127,8 @@ bool comma_method_keeps(const char *tensor)
 {
     const char *dot = strrchr(tensor, '.'), *last = dot ? dot + 1 : tensor;
 
-    if (strcmp(last, "token_prefix") == 0 || strcmp(last, "token_suffix") == 0)
+    if (strcmp(last, "token_prefix") == 0 || strcmp(last, "token_suffix") == 0 ||
+        strcmp(last, "compound_prompts_image") == 0)
         return false;
     return strncmp(tensor, LEARNER, strlen(LEARNER)) == 0 || strcmp(tensor, "ctx") == 0 ||
            strncmp(tensor, "meta_net.", 9) == 0 || strcmp(last, "VPT") == 0 || strcmp(last, "VPT_shallow") == 0;

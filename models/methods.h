@@ -12,6 +12,11 @@ const char *comma_method_detect(const struct comma_tensors *ts);
 /* The learned context, with or without "prompt_learner." before it; NULL if there is none. */
 const struct comma_tensor *comma_method_ctx(const struct comma_tensors *ts);
 
+/* The embeddings of the prompts that were trained with, from SOS to the learned rows and from behind them on
+ * (SPEC 2.5); NULL if they are not there. */
+const struct comma_tensor *comma_method_token_prefix(const struct comma_tensors *ts);
+const struct comma_tensor *comma_method_token_suffix(const struct comma_tensors *ts);
+
 /* What the tensors say about a method's sizes.
  *   n_ctx     learned rows of the text input; of the image input for vpt
  *   depth     layers that take prompts, the input counted; of the deeper tower
@@ -24,8 +29,8 @@ COMMA_MUST_CHECK
 bool comma_method_measure(const char *method, const struct comma_tensors *ts, const char *file,
                           struct comma_method_sizes *out, struct comma_error *err);
 
-/* True if a checkpoint's tensor belongs into the adapter: prompts and generators, not CLIP's own tensors and not the
- * embeddings of the training classes. */
+/* True if a checkpoint's tensor belongs into the adapter: prompts and generators, not CLIP's own tensors, not the
+ * embeddings of the training classes and not COMMA's stored image prompts, which are computed anew (SPEC 6.2). */
 bool comma_method_keeps(const char *tensor);
 
 #endif

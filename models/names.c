@@ -150,6 +150,23 @@ struct comma_place comma_logit_scale_place(const struct comma_naming *naming)
     return place;
 }
 
+bool comma_place_view(const struct comma_place *place, const struct comma_tensor *stored, struct comma_tensor *out)
+{
+    *out = *stored;
+    if (place->transposed) {
+        if (stored->n_dims != 2)
+            return false;
+        *out = comma_tensor_transposed(stored);
+    }
+    if (place->n_parts > 1) {
+        if (stored->n_dims < 1 || stored->shape[0] % place->n_parts != 0)
+            return false;
+        *out = comma_tensor_rows(stored, place->part * (stored->shape[0] / place->n_parts),
+                                 stored->shape[0] / place->n_parts);
+    }
+    return true;
+}
+
 static bool starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;

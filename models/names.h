@@ -38,6 +38,11 @@ struct comma_place comma_block_place(const struct comma_naming *naming, enum com
                                      enum comma_block_role role);
 struct comma_place comma_logit_scale_place(const struct comma_naming *naming);
 
+/* The role's view of the tensor that stands at its place: turned, or its slice of rows. False if it has not the
+ * dimensions for that. */
+COMMA_MUST_CHECK
+bool comma_place_view(const struct comma_place *place, const struct comma_tensor *stored, struct comma_tensor *out);
+
 /* What a name is that no role asked for. */
 enum comma_stray {
     COMMA_STRAY_HARMLESS, /* buffers that hold no weights, and tensors of parts that are not CLIP's towers */

@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include <zip.h>
-#include <zlib.h>
 
 #include "engine/base/checked.h"
+#include "models/gzip.h"
 #include "models/tensor.h"
 
 #define MAX_ENTRIES 100000 /* one a storage: bigG with its optimizer has 6,000 */
@@ -137,17 +137,6 @@ static bool locate(struct comma_torch_zip *z, zip_uint64_t index, const zip_stat
     return true;
 }
 
-/* zlib's crc32() takes 32-bit lengths. */
-static uint32_t checksum(struct comma_bytes bytes)
-{
-    const size_t piece = 1 << 30;
-    uLong crc = crc32(0, NULL, 0);
-
-    for (size_t at = 0; at < bytes.size; at += piece)
-        crc = crc32(crc, bytes.data + at, (uInt)(bytes.size - at < piece ? bytes.size - at : piece));
-    return (uint32_t)crc;
-}
-
 static bool open_entry(struct comma_torch_zip *z, zip_uint64_t index, struct comma_bytes *out, struct comma_error *err)
 {
     const zip_uint64_t need = ZIP_STAT_NAME | ZIP_STAT_SIZE | ZIP_STAT_COMP_SIZE | ZIP_STAT_COMP_METHOD | ZIP_STAT_CRC;
@@ -162,7 +151,7 @@ static bool open_entry(struct comma_torch_zip *z, zip_uint64_t index, struct com
         return comma_fail(err, COMMA_E_MODEL, "%s: entries of the archive overlap", z->name);
     if (!locate(z, index, &st, out, err))
         return false;
-    if (checksum(*out) != st.crc)
+    if (comma_crc32(*out) != st.crc)
         return comma_fail(err, COMMA_E_MODEL, "%s: %s is damaged: its checksum is wrong", z->name,
                           comma_shown_name(st.name).text);
     return true;

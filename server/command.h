@@ -11,6 +11,7 @@
 int comma_command_classify(int argc, char **argv);
 int comma_command_embed(int argc, char **argv);
 int comma_command_tokenize(int argc, char **argv);
+int comma_command_convert(int argc, char **argv);
 int comma_command_inspect(int argc, char **argv);
 int comma_command_bench(int argc, char **argv);
 int comma_command_serve(int argc, char **argv);

@@ -19,6 +19,7 @@ static const struct subcommand subcommands[] = {
     { "classify", comma_command_classify, "score pictures against labels" },
     { "embed", comma_command_embed, "print the features of pictures or texts" },
     { "tokenize", comma_command_tokenize, "print the token ids of texts" },
+    { "convert", comma_command_convert, "make a model directory of a checkpoint" },
     { "inspect", comma_command_inspect, "show what a model, an adapter or a tensor file holds" },
     { "healthcheck", comma_command_healthcheck, "ask a server whether it is ready, for containers" },
     { "bench", comma_command_bench, "measure speed and memory on this machine" },

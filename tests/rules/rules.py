@@ -31,7 +31,7 @@ EXCUSED = {
 LIBRARIES = {
     "jansson.h": ["models/*", "api/*"],
     "zip.h": ["models/torch_zip.c"],
-    "zlib.h": ["models/torch_zip.c"],
+    "zlib.h": ["models/gzip.c"],
     "cblas.h": ["engine/gemm/openblas.c"],
     "dnnl.h": ["engine/gemm/onednn.c"],
     "oneapi/dnnl/*.h": ["engine/gemm/onednn.c"],
@@ -55,7 +55,7 @@ MACHINE = {
 # The C library's; anything else in angle brackets is a library that needs a line above.
 SYSTEM = """assert complex ctype errno fenv float inttypes limits locale malloc math setjmp signal stdalign stdarg
     stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings threads time uchar wchar wctype
-    arpa/inet dirent dlfcn fcntl getopt glob libgen netdb netinet/in netinet/tcp poll pthread pwd regex sched semaphore
+    arpa/inet dirent dlfcn fcntl ftw getopt glob libgen netdb netinet/in netinet/tcp poll pthread pwd regex sched semaphore
     spawn syslog termios unistd sys/epoll sys/eventfd sys/file sys/ioctl sys/mman sys/prctl sys/random sys/resource
     sys/select sys/signalfd sys/socket sys/stat sys/statvfs sys/sysinfo sys/syscall sys/time sys/timerfd sys/types
     sys/uio sys/un sys/utsname sys/wait linux/*""".split()
