@@ -194,25 +194,31 @@ static bool claim_classnames(struct comma_adapter_config *c, const struct comma_
     return c->n_classnames == claims->n_classnames || comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", file);
 }
 
+/* What the authors train with where nobody says otherwise: CoCoOp as the others but only with its 4 vectors, CoOp
+ * without words. */
+static const char *default_words(const char *method, size_t n_ctx)
+{
+    return strcmp(method, "coop") == 0 || (strcmp(method, "cocoop") == 0 && n_ctx != 4) ? "" : "a photo of a";
+}
+
 static bool claim(struct comma_adapter_dir *a, const char *method, const char *file,
                   const struct comma_adapter_claims *claims, struct comma_error *err)
 {
     struct comma_adapter_config *c = &a->config;
-    const bool words = strcmp(method, "coop") != 0 && strcmp(method, "cocoop") != 0;
-    const char *ctx_init = claims->ctx_init ? claims->ctx_init : words ? "a photo of a" : "";
     struct comma_method_sizes sizes;
 
-    c->last_layer = claims->last_layer ? claims->last_layer : 1;
-    snprintf(c->method, sizeof(c->method), "%s", method);
-    if ((size_t)snprintf(c->ctx_init, sizeof(c->ctx_init), "%s", ctx_init) >= sizeof(c->ctx_init))
-        return comma_fail(err, COMMA_E_INPUT, "--ctx-init: at most %zu bytes", sizeof(c->ctx_init) - 1);
-    if (strcmp(method, "coop") == 0)
-        snprintf(c->class_token_position, sizeof(c->class_token_position), "%s",
-                 claims->class_token_position ? claims->class_token_position : "end");
     if (!comma_method_measure(method, a->tensors, file, &sizes, err))
         return false;
     c->n_ctx = sizes.n_ctx;
     c->prompt_depth = sizes.depth;
+    c->last_layer = claims->last_layer ? claims->last_layer : 1;
+    snprintf(c->method, sizeof(c->method), "%s", method);
+    if ((size_t)snprintf(c->ctx_init, sizeof(c->ctx_init), "%s",
+                         claims->ctx_init ? claims->ctx_init : default_words(method, c->n_ctx)) >= sizeof(c->ctx_init))
+        return comma_fail(err, COMMA_E_INPUT, "--ctx-init: at most %zu bytes", sizeof(c->ctx_init) - 1);
+    if (strcmp(method, "coop") == 0)
+        snprintf(c->class_token_position, sizeof(c->class_token_position), "%s",
+                 claims->class_token_position ? claims->class_token_position : "end");
     if (sizes.n_classes == 0)
         return true;
     if (!claims->classnames)

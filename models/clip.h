@@ -150,7 +150,7 @@ void comma_adapter_dir_close(struct comma_adapter_dir *a); /* a zeroed one is fi
 
 /* What a prompt-learning checkpoint does not carry (SPEC 2.5, 10); all zero: the authors' defaults. */
 struct comma_adapter_claims {
-    const char *ctx_init;             /* NULL: "a photo of a"; for coop and cocoop none */
+    const char *ctx_init;             /* NULL: "a photo of a"; none for coop, and for cocoop unless n_ctx is 4 */
     size_t last_layer;                /* 0: 1 */
     const char *class_token_position; /* coop: NULL: "end" */
     char *const *classnames; /* [n_classnames] coop with class-specific contexts: in the order of the training */

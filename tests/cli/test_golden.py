@@ -1,43 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The authors' numbers through the front door: model directories made of the golden sets, run by the real binary.
 
-SPEC section 12 gives the limits. A text tower needs CLIP's list of merges, which is other people's and not part of this
-project: what needs it is skipped where it does not lie beside the project."""
-import gzip
+SPEC section 12 gives the limits. What needs CLIP's whole list of merges is skipped where that does not lie beside the
+project; the small models need its first 400 lines, which are here."""
 import json
 import shutil
 
 import pytest
-from conftest import ROOT, find_shared, run, run_json
+from conftest import run, run_json
+from golden import (FEATURE_LIMIT, LOGIT_LIMIT, exact, find_golden, labels_for_a_command_line, merges_of, pictures,
+                    scale_of)
 from files import Tensor, largest_difference, read_safetensors, read_state_dict, write_safetensors
-
-FEATURE_LIMIT, LOGIT_LIMIT = 1e-5, 2e-4
-
-
-def find_golden(name):
-    """The folder of a golden set: the project's copy if that is whole, else the one beside the project."""
-    path = ROOT / "tests" / "golden" / "data" / name
-    whole = path / {"micro": "index.json", "tiny": "index.json", "tokenizer": "encode.json"}[name]
-    return path if whole.exists() else find_shared("spec", "golden", name)
-
-
-def merges_of(n):
-    """The first n merges as merges.txt."""
-    path = find_shared("spec", "golden", "data", "bpe_simple_vocab_16e6.txt.gz")
-    if not path:
-        pytest.skip("CLIP's list of merges does not lie beside the project")
-    return "\n".join(gzip.decompress(path.read_bytes()).decode().split("\n")[:n + 1]) + "\n"
-
-
-def exact(names):
-    """All but mojibake, which the authors' tokenizer repairs by guessing (SPEC 7)."""
-    return [i for i, name in enumerate(names) if name != "sch\u00c3\u00b6n"]
-
-
-def labels_for_a_command_line(names):
-    """Of those, the ones that a label list takes: not empty, no control characters, no blanks round them."""
-    return [i for i in exact(names) if names[i] and names[i].isprintable() and names[i] == names[i].strip()]
-
 
 # ---- micro: one block a tower, under Hugging Face's and OpenAI's names; its pictures are random numbers, not files ----
 
@@ -97,12 +70,6 @@ def tiny(tmp_path_factory):
     return folder, source, index
 
 
-def pictures(source, index):
-    """Those that the server reads as the authors' code does: 16-bit gray is saturated there; no GIF, no BMP."""
-    return [(i, source / "images" / image["file"]) for i, image in enumerate(index["images"])
-            if image["format"] in ("PNG", "JPEG") and image["pil_mode"] != "I"]
-
-
 def check_set(tiny, expected_file, args, as_text):
     """Features of pictures and texts, and the logits that classify works with, of one set."""
     folder, source, index = tiny
@@ -127,13 +94,6 @@ def check_logits(expected, names, chosen, model, scale):
         found = {r["label"]: r["similarity"] * scale for r in line["results"]}
         for i in kept:
             assert found[names[i]] == pytest.approx(expected["logits"].rows[row][i], abs=LOGIT_LIMIT)
-
-
-def scale_of(expected):
-    """exp(logit_scale), which the sets do not hold: the largest logit over its cosine."""
-    logits, images, texts = (expected[k].rows for k in ("logits", "image_features", "text_features"))
-    i, j = max(((i, j) for i in range(len(logits)) for j in range(len(logits[0]))), key=lambda at: logits[at[0]][at[1]])
-    return logits[i][j] / sum(x * y for x, y in zip(images[i], texts[j]))
 
 
 def test_tiny_without_prompts(tiny):

@@ -9,7 +9,7 @@ import time
 import pytest
 from conftest import BINARY, run
 
-SUBCOMMANDS = ["classify", "embed", "tokenize", "inspect", "bench"]
+SUBCOMMANDS = ["classify", "embed", "tokenize", "convert", "inspect", "bench"]
 
 
 def test_without_a_subcommand_the_usage_goes_to_stderr_with_status_2():
@@ -62,6 +62,14 @@ def test_each_subcommand_has_help(name):
     (["embed", "--text"], "--text wants a value"),
     (["embed", "cat.png"], "cat.png"),
     (["tokenize"], "no text was given"),
+    (["convert", "-o", "x"], "one source, not 0"),
+    (["convert", "a", "b", "-o", "x"], "one source, not 2"),
+    (["convert", "a"], "-o DIR"),
+    (["convert", "a", "-o", "x", "--heads", "many"], "--heads"),
+    (["convert", "a", "-o", "x", "--heads", "2,0"], "--heads"),
+    (["convert", "a", "-o", "x", "--activation", "relu"], "quick_gelu|gelu"),
+    (["convert", "a", "-o", "x", "--dtype", "int8"], "f32|f16|bf16"),
+    (["convert", "a", "-o", "x", "--last-layer", "0"], "--last-layer"),
     (["inspect", "a", "b"], "one path"),
     (["bench", "extra"], "extra"),
     (["bench", "--seconds", "soon"], "--seconds"),
@@ -137,6 +145,11 @@ def test_a_progress_bar_is_shown_on_a_terminal_and_none_in_a_pipe(samples):
     args = ["classify", "--labels", "cat,dog", *sorted(samples.glob("*.png"))]
     assert "images [" in on_terminal(*args)
     assert run(*args).stderr == ""
+
+
+def test_convert_shows_its_progress_on_a_terminal_and_none_in_a_pipe(emoji_model, tmp_path):
+    assert "MB [" in on_terminal("convert", emoji_model, "-o", tmp_path / "a")
+    assert run("convert", emoji_model, "-o", tmp_path / "b").stderr == ""
 
 
 def test_a_table_on_a_terminal_is_aligned_even_with_wide_characters(cat):
