@@ -62,15 +62,18 @@ def base_image():
     return BASES[-1]
 
 
-def build(target):
-    """Builds a target of the Dockerfile; its name. The stage that compiles is kept as its cache."""
+def build(image):
+    """Builds an image of the Dockerfile, "comma" or one of its neighbours; its name. The stage that compiles is kept, as
+    a cache."""
     base = base_image()
-    for stage in (["build"] if target == "comma" else []) + [target]:
+    for stage in (["build"] if image == "comma" else []) + [image]:
         name = f"comma-test:{TREE}" + ("" if stage == "comma" else "-" + stage)
         before = image_id(name)
         # The host's network: where a machine reaches the mirror by its own means only, a bridge may not.
+        # The server without a target's name, as docker/README.md has it.
+        target = [] if stage == "comma" else ["--target", stage]
         docker("build", "--network", "host", "--build-arg", f"BASE={base}", "-f", ROOT / "docker" / "Dockerfile",
-               "--target", stage, "-t", name, ROOT, timeout=1500)
+               *target, "-t", name, ROOT, timeout=1500)
         if before and before != image_id(name):
             docker("image", "rm", before, check=False)
     return name
