@@ -99,6 +99,22 @@ const char *comma_cpu_level_name(uint32_t features)
     return features & COMMA_CPU_NEON ? "neon" : "c";
 }
 
+/* Whether name is one of a list with commas: "cpu" is in "cpu,cpuacct" and not in "cpuset". */
+static bool is_listed(const char *name, const char *list)
+{
+    const size_t n = strlen(name);
+
+    for (;; list++) {
+        const size_t length = strcspn(list, ",");
+
+        if (length == n && memcmp(list, name, n) == 0)
+            return true;
+        list += length;
+        if (!*list)
+            return false;
+    }
+}
+
 /* Path of a controller's file in this process's own cgroup: "0::/path" is v2, "3:cpu,cpuacct:/path" v1. */
 static bool cgroup_dir(const char *controller, char *out, size_t size)
 {
@@ -114,7 +130,7 @@ static bool cgroup_dir(const char *controller, char *out, size_t size)
         *path++ = '\0';
         path[strcspn(path, "\n")] = '\0';
         names++;
-        if (controller[0] == '\0' ? names[0] == '\0' : strstr(names, controller) != NULL)
+        if (is_listed(controller, names))
             found = snprintf(out, size, "%s", path) < (int)size;
     }
     if (f)
