@@ -248,18 +248,17 @@ static void resize_horizontal(unsigned char *out, const unsigned char *in, const
 
 void comma_kernels_init_avx512(struct comma_kernels *k)
 {
-    *k = (struct comma_kernels){
-        .name = "avx512",
-        .layer_norm = layer_norm,
-        .quick_gelu = quick_gelu,
-        .gelu = gelu,
-        .attention = attention,
-        .add_bias = add_bias,
-        .dot_rows = dot_rows,
-        .softmax = softmax,
-        .f16_to_f32 = f16_to_f32,
-        .bf16_to_f32 = bf16_to_f32,
-        .resize_vertical = resize_vertical,
-        .resize_horizontal = resize_horizontal,
-    };
+    k->name = "avx512";
+    k->layer_norm = layer_norm;
+    k->quick_gelu = quick_gelu;
+    k->gelu = gelu;
+    k->attention = attention;
+    k->add_bias = add_bias;
+    k->dot_rows = dot_rows;
+    k->softmax = softmax;
+    k->f16_to_f32 = f16_to_f32;
+    k->bf16_to_f32 = bf16_to_f32;
+    k->resize_vertical = resize_vertical;
+    k->resize_horizontal = resize_horizontal;
+    comma_kernels_init_avx512_gemm(k);
 }

@@ -7,9 +7,11 @@
  * "Resampling, bit exact". All functions are pure; any thread. */
 #include "engine/kernels/kernels.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "engine/base/half.h"
 
@@ -150,6 +152,57 @@ static void bf16_to_f32(float *out, const uint16_t *in, size_t n)
         out[i] = comma_bf16_to_f32(in[i]);
 }
 
+static void f32_to_bf16(uint16_t *out, const float *in, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = comma_f32_to_bf16(in[i]);
+}
+
+static void quantize_row(uint8_t *q, float *scale, int32_t *zero, const float *x, size_t n)
+{
+    float least = 0, most = 0, bad = 0, inverse;
+
+    for (size_t i = 0; i < n; i++) {
+        least = x[i] < least ? x[i] : least;
+        most = x[i] > most ? x[i] : most;
+        bad += x[i] * 0; /* NaN if x is not finite */
+    }
+    *scale = (most - least) / 255 + bad;
+    *zero = 0;
+    if (!isfinite(*scale) || *scale < FLT_MIN) { /* a row of zeros, or of what is as good as that */
+        *scale = isfinite(*scale) ? 0 : NAN;
+        memset(q, 0, n);
+        return;
+    }
+    inverse = 1 / *scale;
+    *zero = (int32_t)lrintf(-least * inverse);
+    for (size_t i = 0; i < n; i++) {
+        const int32_t v = (int32_t)lrintf(x[i] * inverse) + *zero;
+
+        q[i] = (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
+    }
+}
+
+static void finish_f32(float *y, size_t ldy, const float *sums, size_t ld_sums, const float *bias, size_t rows,
+                       size_t width, int accumulate)
+{
+    for (size_t r = 0; r < rows; r++, y += ldy, sums += ld_sums)
+        for (size_t i = 0; i < width; i++)
+            y[i] = (accumulate ? y[i] : 0) + (sums[i] + (bias ? bias[i] : 0));
+}
+
+static void finish_int8(float *y, size_t ldy, const int32_t *sums, size_t ld_sums, const struct comma_int8_scales *s,
+                        size_t rows, size_t width, int accumulate)
+{
+    for (size_t r = 0; r < rows; r++, y += ldy, sums += ld_sums)
+        for (size_t i = 0; i < width; i++) {
+            const float product =
+                (float)(sums[i] - s->row_zero[r] * s->column_sum[i]) * (s->row_scale[r] * s->column_scale[i]);
+
+            y[i] = (accumulate ? y[i] : 0) + (product + (s->bias ? s->bias[i] : 0));
+        }
+}
+
 /* The sum fits 32 bits: weights of one output add up to 2^22, negative ones to no more than a third of it. */
 static unsigned char fixed_to_u8(int32_t sum)
 {
@@ -205,6 +258,10 @@ void comma_kernels_init_c(struct comma_kernels *k)
         .softmax = softmax,
         .f16_to_f32 = f16_to_f32,
         .bf16_to_f32 = bf16_to_f32,
+        .f32_to_bf16 = f32_to_bf16,
+        .quantize_row = quantize_row,
+        .finish_f32 = finish_f32,
+        .finish_int8 = finish_int8,
         .resize_vertical = resize_vertical,
         .resize_horizontal = resize_horizontal,
     };

@@ -35,6 +35,16 @@ struct comma_attention {
 /* Floats of scratch for one comma_attention call, whatever level runs it. */
 size_t comma_attention_scratch(size_t n_keys, size_t head_dim);
 
+/* How sums of an int8 product become floats: x = row_scale (q - row_zero), w = column_scale q, so that
+ * y = row_scale column_scale (sum - row_zero column_sum) + bias. */
+struct comma_int8_scales {
+    const float *row_scale;    /* [rows] */
+    const int32_t *row_zero;   /* [rows], 0 .. 255 */
+    const float *column_scale; /* [width] */
+    const int32_t *column_sum; /* [width] sum of the column's weights q */
+    const float *bias;         /* [width] or NULL */
+};
+
 struct comma_kernels {
     const char *name; /* "c", "avx2", "avx512", "neon" */
 
@@ -64,6 +74,21 @@ struct comma_kernels {
     void (*f16_to_f32)(float *out, const uint16_t *in, size_t n);
     void (*bf16_to_f32)(float *out, const uint16_t *in, size_t n);
 
+    /* Round a packed product (engine/gemm/onednn.c): its input on the way in, its sums on the way out. */
+
+    /* Nearest, ties to even; NaN stays NaN. */
+    void (*f32_to_bf16)(uint16_t *out, const float *in, size_t n);
+
+    /* A row as x = scale (q - zero) with q in 0 .. 255: the range is that of its values and 0. scale is NaN, and q 0,
+     * where a value is not finite. */
+    void (*quantize_row)(uint8_t *q, float *scale, int32_t *zero, const float *x, size_t n);
+
+    /* y = sums + bias (NULL: none), or y += that. */
+    void (*finish_f32)(float *y, size_t ldy, const float *sums, size_t ld_sums, const float *bias, size_t rows,
+                       size_t width, int accumulate);
+    void (*finish_int8)(float *y, size_t ldy, const int32_t *sums, size_t ld_sums, const struct comma_int8_scales *s,
+                        size_t rows, size_t width, int accumulate);
+
     /* Bicubic resize of u8 RGB by fixed-point weights, Pillow's way (SPEC 8.3); see preprocess.c.
      * vertical: out[x] = clamp((2^21 + sum_j weights[j] * in[j * in_stride + x]) >> 22), x < n bytes.
      * horizontal: out[3 * i + c] = the same over in[3 * (first[i] + j) + c], j < count[i], weights + i * max_count. */
@@ -84,6 +109,7 @@ const struct comma_kernels *comma_kernels(void);
 void comma_kernels_init_c(struct comma_kernels *k);
 void comma_kernels_init_avx2(struct comma_kernels *k);
 void comma_kernels_init_avx512(struct comma_kernels *k);
+void comma_kernels_init_avx512_gemm(struct comma_kernels *k); /* part of avx512 */
 void comma_kernels_init_neon(struct comma_kernels *k);
 
 #endif
