@@ -44,22 +44,33 @@ static bool open_model(struct comma_engine *e, const struct comma_engine_options
            comma_phrase_cache_create(MAX_PHRASES, &e->phrases, err);
 }
 
+/* Bytes that a thread needs for a chunk of any region. */
+static size_t helper_bytes(const struct comma_engine *e)
+{
+    const struct comma_linear *others[] = { e->vision.patch, e->vision.projection, e->text.projection };
+    const size_t keys = 1 + e->vision.n_patches + COMMA_MAX_N_CTX;
+    size_t most = larger(comma_block_helper_bytes(&e->vision.blocks[0], keys),
+                         comma_block_helper_bytes(&e->text.blocks[0], e->text.context_length));
+
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        most = larger(most, comma_linear_workspace_bytes(others[i]) + COMMA_ALIGN);
+    return most;
+}
+
 static bool start_threads(struct comma_engine *e, struct comma_error *err)
 {
     const struct comma_pool_client client = { e, comma_jobs_take, comma_jobs_run };
-    const size_t rows = 1 + e->vision.n_patches, keys = rows + COMMA_MAX_N_CTX;
-    size_t arena, helper;
+    const size_t rows = 1 + e->vision.n_patches;
+    size_t arena;
 
     e->max_text_rows = larger(MAX_TEXT_ROWS, e->text.context_length);
     e->max_pictures = MAX_IMAGE_ROWS / rows;
     e->max_pictures = e->max_pictures < 1 ? 1 : e->max_pictures > MAX_PICTURES ? MAX_PICTURES : e->max_pictures;
     arena = larger(comma_jobs_image_scratch_bytes(e), comma_jobs_text_scratch_bytes(e));
-    helper = larger(comma_block_helper_bytes(&e->vision.blocks[0], keys),
-                    comma_block_helper_bytes(&e->text.blocks[0], e->text.context_length));
     e->busy_since = calloc(e->n_threads, sizeof(*e->busy_since));
     if (!e->busy_since)
         return comma_fail(err, COMMA_E_NOMEM, "out of memory for %u threads", e->n_threads);
-    return comma_pool_create(e->n_threads, arena, helper, &client, &e->pool, err);
+    return comma_pool_create(e->n_threads, arena, helper_bytes(e), &client, &e->pool, err);
 }
 
 struct raw_call {

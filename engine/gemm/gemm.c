@@ -124,8 +124,18 @@ void comma_linear_prepare(const struct comma_linear *l, const float *x, size_t l
         l->ops->prepare(l, x, ldx, m, first, n, input);
 }
 
-void comma_linear_run(const struct comma_linear *l, const float *x, size_t ldx, const void *input, size_t m, size_t n0,
-                      size_t n1, float *y, size_t ldy, bool accumulate)
+size_t comma_linear_workspace_bytes(const struct comma_linear *l)
 {
-    l->ops->run(l, x, ldx, input, m, n0, n1, y, ldy, accumulate);
+    return l->ops->workspace_bytes ? l->ops->workspace_bytes(l) : 0;
+}
+
+size_t comma_linear_group(const struct comma_linear *l)
+{
+    return l->ops->group ? l->ops->group(l) : (l->n + COMMA_PANEL - 1) / COMMA_PANEL * COMMA_PANEL;
+}
+
+void comma_linear_run(const struct comma_linear *l, const float *x, size_t ldx, const void *input, size_t m, size_t n0,
+                      size_t n1, float *y, size_t ldy, bool accumulate, void *workspace)
+{
+    l->ops->run(l, x, ldx, input, m, n0, n1, y, ldy, accumulate, workspace);
 }

@@ -54,11 +54,21 @@ size_t comma_linear_input_bytes(const struct comma_linear *l, size_t m);
 void comma_linear_prepare(const struct comma_linear *l, const float *x, size_t ldx, size_t m, size_t first, size_t n,
                           void *input);
 
+/* Bytes of working memory that a call of run needs for itself; may be 0. */
+size_t comma_linear_workspace_bytes(const struct comma_linear *l);
+
+/* Columns that a thread does best to ask for at once where it works on them again afterwards (an activation), so that
+ * they are still in its cache; a multiple of COMMA_PANEL. */
+size_t comma_linear_group(const struct comma_linear *l);
+
 /* y[0:m, n0:n1] = x w^T + bias, or += with accumulate. n0 is a multiple of COMMA_PANEL, n1 one or n.
- *   x      [m, k] f32, ldx; used where input_bytes is 0
- *   input  what prepare made of all m rows, else NULL
- *   y      [m, n] f32, ldy: the pointer to column 0, whatever n0 is */
+ *   x          [m, k] f32, ldx; used where input_bytes is 0
+ *   input      what prepare made of all m rows, else NULL
+ *   y          [m, n] f32, ldy: the pointer to column 0, whatever n0 is
+ *   workspace  [comma_linear_workspace_bytes(l)], COMMA_ALIGN-aligned, this thread's
+ * Where a library has no memory for a call's few hundred bytes, y becomes NaN, which callers report as they do for
+ * weights that are not finite. */
 void comma_linear_run(const struct comma_linear *l, const float *x, size_t ldx, const void *input, size_t m, size_t n0,
-                      size_t n1, float *y, size_t ldy, bool accumulate);
+                      size_t n1, float *y, size_t ldy, bool accumulate, void *workspace);
 
 #endif

@@ -10,8 +10,10 @@ struct comma_linear_ops {
     size_t (*input_bytes)(const struct comma_linear *l, size_t m);
     void (*prepare)(const struct comma_linear *l, const float *x, size_t ldx, size_t m, size_t first, size_t n,
                     void *input);
+    size_t (*workspace_bytes)(const struct comma_linear *l);
+    size_t (*group)(const struct comma_linear *l);
     void (*run)(const struct comma_linear *l, const float *x, size_t ldx, const void *input, size_t m, size_t n0,
-                size_t n1, float *y, size_t ldy, bool accumulate);
+                size_t n1, float *y, size_t ldy, bool accumulate, void *workspace);
 };
 
 /* First member of a back end's own struct. */

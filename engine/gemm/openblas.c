@@ -62,14 +62,14 @@ static float start_from_bias(const struct linear *o, size_t m, size_t n0, size_t
 }
 
 static void run(const struct comma_linear *l, const float *x, size_t ldx, const void *input, size_t m, size_t n0,
-                size_t n1, float *y, size_t ldy, bool accumulate)
+                size_t n1, float *y, size_t ldy, bool accumulate, void *workspace)
 {
     const struct linear *o = (const struct linear *)l;
     const float beta = start_from_bias(o, m, n0, n1, y, ldy, accumulate);
     const size_t rows = (m + COMMA_ROW_TILE - 1) / COMMA_ROW_TILE * COMMA_ROW_TILE;
     size_t first = 0;
 
-    (void)input;
+    (void)input, (void)workspace;
     for (size_t p = 0; p < o->n_parts; first += o->parts[p++].n) {
         const size_t lo = n0 > first ? n0 - first : 0, hi = n1 > first ? min(n1 - first, o->parts[p].n) : 0;
 

@@ -45,7 +45,7 @@ const int32_t *golden_tokens(const struct comma_tensors *ts, size_t *n_labels)
     return (const int32_t *)(const void *)t->data;
 }
 
-struct comma_engine *golden_engine(const char *dir, unsigned n_threads)
+struct comma_engine *golden_engine_on(const char *dir, unsigned n_threads, const char *backend, const char *precision)
 {
     struct comma_engine_options options = comma_engine_default_options();
     struct comma_engine *e = NULL;
@@ -55,9 +55,16 @@ struct comma_engine *golden_engine(const char *dir, unsigned n_threads)
     snprintf(path, sizeof(path), "%s%s", GOLDEN_DATA, dir);
     options.model_dir = path;
     options.n_threads = n_threads;
-    if (!comma_engine_open(&options, &e, &err))
+    options.backend = backend;
+    options.precision = precision;
+    if (!comma_engine_open(&options, &e, &err) && !(backend && err.code == COMMA_E_UNSUPPORTED))
         fail_msg("%s", err.message);
     return e;
+}
+
+struct comma_engine *golden_engine(const char *dir, unsigned n_threads)
+{
+    return golden_engine_on(dir, n_threads, NULL, NULL);
 }
 
 void golden_run(struct comma_engine *e, void (*fn)(void *arg, struct comma_worker *w), void *arg)

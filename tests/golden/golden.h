@@ -36,6 +36,9 @@ const int32_t *golden_tokens(const struct comma_tensors *ts, size_t *n_labels);
 /* Opens a model directory under GOLDEN_DATA on n_threads threads. */
 struct comma_engine *golden_engine(const char *dir, unsigned n_threads);
 
+/* The same with a back end and a precision (NULL: the default); NULL where this build or processor has it not. */
+struct comma_engine *golden_engine_on(const char *dir, unsigned n_threads, const char *backend, const char *precision);
+
 /* Runs a test's body on one of the engine's threads, where working memory is. Assertions of cmocka must not leave that
  * thread, so the body only computes. */
 void golden_run(struct comma_engine *e, void (*fn)(void *arg, struct comma_worker *w), void *arg);

@@ -137,8 +137,10 @@ static void encode(void *arg, struct comma_worker *w)
         encode_labels(r, w);
 }
 
-/* Runs a set on the tiny model; the caller compares and calls run_finish(). */
-static void run_set(struct run *r, const struct set *set, unsigned n_threads, size_t per_call)
+/* Runs a set on the tiny model; the caller compares and calls run_finish(). False where this build or processor has not
+ * the back end or its precision. */
+static bool run_set_on(struct run *r, const struct set *set, unsigned n_threads, size_t per_call, const char *backend,
+                       const char *precision)
 {
     struct comma_tensors *pixels = golden_open("tiny/preprocess.safetensors");
     struct comma_adapter_dir adapter = { .config = set->config };
@@ -146,7 +148,11 @@ static void run_set(struct run *r, const struct set *set, unsigned n_threads, si
     float *values;
 
     *r = (struct run){ .set = set, .per_call = per_call };
-    r->e = golden_engine("tiny/clip", n_threads);
+    r->e = golden_engine_on("tiny/clip", n_threads, backend, precision);
+    if (!r->e) {
+        comma_tensors_close(pixels);
+        return false;
+    }
     r->expected = golden_open(set->expected);
     r->tokens = golden_tokens(r->expected, &r->n_labels);
     assert_int_equal(r->n_labels, N_LABELS);
@@ -165,6 +171,12 @@ static void run_set(struct run *r, const struct set *set, unsigned n_threads, si
     free(values);
     r->pixels = NULL;
     comma_tensors_close(pixels);
+    return true;
+}
+
+static void run_set(struct run *r, const struct set *set, unsigned n_threads, size_t per_call)
+{
+    assert_true(run_set_on(r, set, n_threads, per_call, NULL, NULL));
 }
 
 static void run_finish(struct run *r)
@@ -244,6 +256,67 @@ static void batches_and_threads_change_nothing(void **state)
         check_features(r);
         run_finish(r);
     }
+    free(r);
+}
+
+static void packed_f32_is_as_good(void **state)
+{
+    struct run *r = malloc(sizeof(*r));
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++)
+        if (run_set_on(r, &sets[i], 1 + (unsigned)i % 2, 1 + i, "onednn", "f32")) {
+            check_features(r);
+            run_finish(r);
+        }
+    free(r);
+}
+
+/* Least cosine of rows of got with the authors' features. */
+static double least_cosine(const struct run *r, const char *tensor, float *got, size_t n_rows)
+{
+    size_t n;
+    float *want = golden_floats(r->expected, tensor, &n);
+    double least = 1;
+
+    assert_int_equal(n, n_rows * EMBED);
+    golden_normalise(got, n_rows, EMBED);
+    for (size_t i = 0; i < n_rows; i++) {
+        double cosine = 0;
+
+        for (size_t j = 0; j < EMBED; j++)
+            cosine += (double)got[i * EMBED + j] * want[i * EMBED + j];
+        if (!(cosine >= least))
+            least = cosine;
+    }
+    free(want);
+    return least;
+}
+
+static void reduced_precisions_point_the_same_way(void **state)
+{
+    static const struct {
+        const char *precision;
+        double cosine;
+    } ways[] = { { "bf16", 0.9995 }, { "int8", 0.999 } };
+    struct run *r = malloc(sizeof(*r));
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++)
+        for (size_t j = 0; j < 2; j++) {
+            double images, texts;
+
+            if (!run_set_on(r, &sets[i], 2, 4, "onednn", ways[j].precision))
+                continue;
+            images = least_cosine(r, "image_features", r->images, N_IMAGES);
+            texts = least_cosine(r, "text_features", r->texts, N_LABELS);
+            print_message("             %-30s %s: cosine %.6f images, %.6f texts\n", sets[i].name, ways[j].precision,
+                          images, texts);
+            if (!(images >= ways[j].cosine && texts >= ways[j].cosine))
+                fail_msg("%s, %s: cosines %.6f and %.6f, wanted %.4f", sets[i].name, ways[j].precision, images, texts,
+                         ways[j].cosine);
+            run_finish(r);
+        }
     free(r);
 }
 
@@ -354,6 +427,8 @@ int main(void)
         cmocka_unit_test(hidden_states_of_each_block_are_the_authors),
         cmocka_unit_test(features_and_logits_are_the_authors),
         cmocka_unit_test(batches_and_threads_change_nothing),
+        cmocka_unit_test(packed_f32_is_as_good),
+        cmocka_unit_test(reduced_precisions_point_the_same_way),
         cmocka_unit_test(other_methods_give_the_authors_logits),
     };
 
