@@ -218,7 +218,13 @@ bool comma_engine_fill_cache(struct comma_engine *engine, struct comma_adapter *
 
 /* ---- looking at files (comma inspect): nothing is folded for use, no engine is needed ---- */
 
-enum comma_inspected { COMMA_INSPECTED_MODEL, COMMA_INSPECTED_ADAPTER, COMMA_INSPECTED_TENSORS };
+enum comma_inspected {
+    COMMA_INSPECTED_MODEL,    /* a model directory, or the embedded one */
+    COMMA_INSPECTED_ADAPTER,  /* an adapter directory */
+    COMMA_INSPECTED_BACKBONE, /* a file with a CLIP ViT, for comma convert */
+    COMMA_INSPECTED_PROMPTS,  /* a file with a learner's prompts, for comma convert */
+    COMMA_INSPECTED_TENSORS   /* a file with something else */
+};
 
 struct comma_inspected_tensor {
     const char *name, *dtype;
@@ -244,19 +250,22 @@ struct comma_inspected_adapter {
 struct comma_inspection {
     enum comma_inspected kind;
     char name[256];                           /* last part of the path; "emoji" for the embedded model */
-    struct comma_engine_info model;           /* MODEL: what the files say; nothing of an engine */
-    struct comma_inspected_adapter *adapters; /* MODEL: those in its adapters/ folder; ADAPTER: itself */
+    const char *container;                    /* of a file: "torch" or "safetensors"; NULL of a directory */
+    char note[480];                           /* of a file: what is assumed of it, or why it is no backbone */
+    struct comma_engine_info model;           /* MODEL, BACKBONE: what the files say; nothing of an engine */
+    struct comma_inspected_adapter *adapters; /* MODEL: those in its adapters/ folder; ADAPTER, PROMPTS: itself */
     size_t n_adapters;
-    struct comma_inspected_tensor *tensors; /* ADAPTER, TENSORS: in the file's order */
+    struct comma_inspected_tensor *tensors; /* all but MODEL: in the file's order */
     size_t n_tensors;
     struct comma_inspected_dtype dtypes[10];
     size_t n_dtypes;
     struct comma_inspected_files *files; /* what the strings point to */
 };
 
-/* Looks at a model directory, an adapter directory, a safetensors file or, with path NULL, the embedded model.
+/* Looks at a model directory, an adapter directory, a file of torch.save or safetensors or, with path NULL, the
+ * embedded model.
  *
- *   model_dir  NULL, or the model to compare an adapter with
+ *   model_dir  NULL, or the model to compare an adapter with; prompts in a file also by what they carry of theirs
  *   out        to be closed
  *
  * An adapter of a model that does not fit or is broken is told in its reason; what path itself names and cannot be read

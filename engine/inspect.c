@@ -11,7 +11,9 @@
 #include "engine/comma.h"
 #include "engine/prompts.h"
 #include "models/clip.h"
-#include "models/safetensors.h"
+#include "models/convert.h"
+#include "models/methods.h"
+#include "models/torch_file.h"
 
 /* Kept open as long as the inspection. */
 struct comma_inspected_files {
@@ -63,14 +65,15 @@ static bool list_tensors(struct comma_inspection *in, const struct comma_tensors
 
 /* ---- adapters ---- */
 
-static void describe_adapter(const char *name, const struct comma_adapter_dir *dir, const struct comma_clip *clip,
-                             struct comma_inspected_adapter *out)
+/* whole: also what comma convert would leave out. */
+static void describe_adapter(const char *name, const struct comma_adapter_dir *dir, bool whole,
+                             const struct comma_clip *clip, struct comma_inspected_adapter *out)
 {
     const struct comma_adapter_config *config = &dir->config;
     struct comma_prompts prompts = { 0 };
     struct comma_error err;
 
-    snprintf(out->info.name, sizeof(out->info.name), "%s", name);
+    snprintf(out->info.name, sizeof(out->info.name), "%.64s", name);
     memcpy(out->info.method, config->method, sizeof(out->info.method));
     memcpy(out->info.ctx_init, config->ctx_init, sizeof(out->info.ctx_init));
     memcpy(out->base_model, config->base_model, sizeof(out->base_model));
@@ -80,6 +83,8 @@ static void describe_adapter(const char *name, const struct comma_adapter_dir *d
     for (size_t i = 0; i < comma_tensors_size(dir->tensors); i++) {
         const struct comma_tensor *t = comma_tensors_at(dir->tensors, i);
 
+        if (!whole && !comma_method_keeps(t->name))
+            continue;
         out->n_parameters += comma_tensor_count(t);
         out->info.bytes += comma_tensor_count(t) * comma_dtype_bytes(t->dtype);
     }
@@ -104,7 +109,7 @@ static bool inspect_adapter(struct comma_inspection *in, const char *dir, const 
         return false;
     if (model_dir && !comma_clip_open(model_dir, &in->files->clip, err))
         return false;
-    describe_adapter(in->name, &in->files->adapter, in->files->clip, &in->adapters[0]);
+    describe_adapter(in->name, &in->files->adapter, true, in->files->clip, &in->adapters[0]);
     in->n_adapters = 1;
     return list_tensors(in, in->files->adapter.tensors, err);
 }
@@ -126,7 +131,7 @@ static bool list_own_adapters(struct comma_inspection *in, struct comma_error *e
         struct comma_error broken;
 
         if (comma_clip_adapter_open(clip, i, &dir, &broken)) {
-            describe_adapter(name, &dir, clip, row);
+            describe_adapter(name, &dir, true, clip, row);
         } else {
             snprintf(row->info.name, sizeof(row->info.name), "%s", name);
             row->compared = true;
@@ -137,7 +142,7 @@ static bool list_own_adapters(struct comma_inspection *in, struct comma_error *e
     return true;
 }
 
-static void describe_model(struct comma_inspection *in)
+static void describe_model(struct comma_inspection *in, bool count)
 {
     const struct comma_clip *clip = in->files->clip;
     const struct comma_clip_config *c = comma_clip_config(clip);
@@ -162,12 +167,12 @@ static void describe_model(struct comma_inspection *in)
         .dtype = comma_dtype_name(comma_clip_dtype(clip)),
         .has_tokenizer = comma_clip_merges(clip).data != NULL,
     };
-    for (int role = 0; role < COMMA_N_CLIP_ROLES; role++) {
+    for (int role = 0; count && role < COMMA_N_CLIP_ROLES; role++) {
         const struct comma_tensor t = comma_clip_tensor(clip, (enum comma_clip_role)role);
 
         count_tensor(in, &t);
     }
-    for (int tower = COMMA_VISION; tower <= COMMA_TEXT; tower++)
+    for (int tower = COMMA_VISION; count && tower <= COMMA_TEXT; tower++)
         for (size_t layer = 0; layer < (tower == COMMA_VISION ? c->vision : c->text).layers; layer++)
             for (int role = 0; role < COMMA_N_BLOCK_ROLES; role++) {
                 const struct comma_tensor t =
@@ -182,9 +187,87 @@ static bool inspect_model(struct comma_inspection *in, const char *dir, struct c
     in->kind = COMMA_INSPECTED_MODEL;
     if (!(dir ? comma_clip_open(dir, &in->files->clip, err) : comma_clip_open_embedded(&in->files->clip, err)))
         return false;
-    describe_model(in);
+    describe_model(in, true);
     snprintf(in->name, sizeof(in->name), "%s", comma_clip_name(in->files->clip));
     return list_own_adapters(in, err);
+}
+
+/* ---- files ---- */
+
+static void note(void *user, const char *sentence)
+{
+    struct comma_inspection *in = user;
+
+    if (!in->note[0])
+        snprintf(in->note, sizeof(in->note), "%s", sentence);
+}
+
+/* A learner's prompts, as comma convert would take them. Class names, which the file does not have, are made up. */
+static bool inspect_prompts(struct comma_inspection *in, const char *path, struct comma_tensors *tensors,
+                            const char *model_dir, struct comma_error *err)
+{
+    struct comma_inspected_adapter *row;
+    struct comma_adapter_claims claims = { 0 };
+    struct comma_method_sizes sizes;
+    struct comma_error unlike;
+    static char name[] = "-";
+    char **names = NULL;
+    size_t n_compared;
+    bool ok;
+
+    in->kind = COMMA_INSPECTED_PROMPTS;
+    if (!comma_method_measure(comma_method_detect(tensors), tensors, path, &sizes, err)) {
+        comma_tensors_close(tensors);
+        return false;
+    }
+    in->adapters = calloc(1, sizeof(*in->adapters));
+    names = calloc(sizes.n_classes + 1, sizeof(*names));
+    if (!in->adapters || !names) {
+        free(names);
+        comma_tensors_close(tensors);
+        return comma_fail(err, COMMA_E_NOMEM, "%s: out of memory", path);
+    }
+    for (size_t i = 0; i < sizes.n_classes; i++)
+        names[i] = name;
+    claims.classnames = names;
+    claims.n_classnames = sizes.n_classes;
+    ok = comma_adapter_from_checkpoint(tensors, path, &claims, &in->files->adapter, err) &&
+         (!model_dir || comma_clip_open(model_dir, &in->files->clip, err));
+    free(names);
+    if (!ok)
+        return false;
+    note(in, "ctx_init and last_layer do not stand in a checkpoint; shown is what the authors train with");
+    row = &in->adapters[in->n_adapters++];
+    describe_adapter(in->name, &in->files->adapter, false, in->files->clip, row);
+    row->info.n_classes = sizes.n_classes;
+    if (row->fits && !comma_convert_match(in->files->adapter.tensors, path, in->files->clip, &n_compared, &unlike)) {
+        row->fits = false;
+        memcpy(row->reason, unlike.message, sizeof(row->reason));
+    }
+    return list_tensors(in, in->files->adapter.tensors, err);
+}
+
+/* A backbone, or if it is none, whatever tensors there are. */
+static bool inspect_file(struct comma_inspection *in, const char *path, const char *model_dir, struct comma_error *err)
+{
+    const struct comma_clip_claims claims = { .doubt = note, .user = in };
+    struct comma_tensors *tensors = NULL;
+    struct comma_error none;
+
+    in->container = comma_checkpoint_container(path);
+    if (!comma_checkpoint_open(path, &tensors, err))
+        return false;
+    if (comma_method_detect(tensors))
+        return inspect_prompts(in, path, tensors, model_dir, err);
+    in->files->tensors = tensors;
+    if (comma_clip_open_source(path, &claims, &in->files->clip, &none)) {
+        in->kind = COMMA_INSPECTED_BACKBONE;
+        describe_model(in, false);
+    } else {
+        in->kind = COMMA_INSPECTED_TENSORS;
+        memcpy(in->note, none.message, sizeof(in->note));
+    }
+    return list_tensors(in, tensors, err);
 }
 
 /* ---- any path ---- */
@@ -221,8 +304,7 @@ bool comma_inspect(const char *path, const char *model_dir, struct comma_inspect
     if (path)
         take_name(path, in.name, sizeof(in.name));
     if (path && stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) {
-        in.kind = COMMA_INSPECTED_TENSORS;
-        ok = comma_safetensors_open(path, &in.files->tensors, err) && list_tensors(&in, in.files->tensors, err);
+        ok = inspect_file(&in, path, model_dir, err);
     } else if (path && (exists_in(path, "adapter_config.json") || exists_in(path, "adapter_model.safetensors"))) {
         ok = inspect_adapter(&in, path, model_dir, err);
     } else {

@@ -290,3 +290,15 @@ bool comma_checkpoint_open(const char *path, struct comma_tensors **out, struct 
 {
     return open_file(path, NULL, out, err);
 }
+
+const char *comma_checkpoint_container(const char *path)
+{
+    struct comma_map map = { 0 };
+    bool torch;
+
+    if (!comma_map_open(&map, path, NULL))
+        return NULL;
+    torch = comma_torch_zip_detect((struct comma_bytes){ map.data, map.size });
+    comma_map_close(&map);
+    return torch ? "torch" : "safetensors";
+}

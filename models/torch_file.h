@@ -22,4 +22,7 @@ bool comma_torch_parse(struct comma_bytes file, const char *name, struct comma_t
 COMMA_MUST_CHECK
 bool comma_checkpoint_open(const char *path, struct comma_tensors **out, struct comma_error *err);
 
+/* "torch" or "safetensors", by the first bytes; NULL if the file cannot be read. */
+const char *comma_checkpoint_container(const char *path);
+
 #endif

@@ -18,20 +18,36 @@ struct settings {
 
 static const struct comma_option options[] = {
     { "model", 'm', NULL, COMMA_STRING_FIELD(struct settings, model), NULL, 0, 0, "DIR",
-      "model directory to compare an adapter with" },
+      "model directory to compare an adapter, or the prompts of a checkpoint, with" },
     { "json", 0, NULL, COMMA_FLAG_FIELD(struct settings, json), NULL, 0, 0, NULL, "one JSON object" },
 };
 
 static const struct comma_option_table table = {
     "inspect",
     "[option]... [PATH]",
-    "Shows what a model directory, an adapter directory or a safetensors file holds; without PATH, the embedded model.",
+    "Shows what a model directory, an adapter directory or a checkpoint (.pt, .pth.tar-N, .bin, .safetensors) holds; "
+    "without\n"
+    "PATH, the embedded model.",
     options,
     sizeof(options) / sizeof(*options),
     "Exit status: 0 done, 1 it cannot be read, or the adapter does not fit the model, 2 wrong usage.",
 };
 
-static const char *const kind_names[] = { "model", "adapter", "tensors" };
+static const char *const kind_names[] = {
+    [COMMA_INSPECTED_MODEL] = "model",       [COMMA_INSPECTED_ADAPTER] = "adapter",
+    [COMMA_INSPECTED_BACKBONE] = "backbone", [COMMA_INSPECTED_PROMPTS] = "prompts",
+    [COMMA_INSPECTED_TENSORS] = "tensors",
+};
+
+static bool is_backbone(const struct comma_inspection *in)
+{
+    return in->kind == COMMA_INSPECTED_MODEL || in->kind == COMMA_INSPECTED_BACKBONE;
+}
+
+static bool is_adapter(const struct comma_inspection *in)
+{
+    return in->kind == COMMA_INSPECTED_ADAPTER || in->kind == COMMA_INSPECTED_PROMPTS;
+}
 
 /* "[768, 3, 16, 16]" */
 static void shape_text(const struct comma_inspected_tensor *t, char *out, size_t size)
@@ -106,6 +122,8 @@ static void put_adapter(struct comma_buffer *b, const struct comma_inspected_ada
     put_size(b, "prompt_depth", a->info.prompt_depth);
     put_size(b, "last_layer", a->info.last_layer);
     put_string(b, "ctx_init", a->info.ctx_init);
+    if (a->info.n_classes)
+        put_size(b, "classes", a->info.n_classes);
     put_string(b, "base_model", a->base_model);
     put_size(b, "parameters", a->n_parameters);
     put_size(b, "stored_bytes", a->info.bytes);
@@ -170,12 +188,16 @@ static bool print_json(const struct comma_inspection *in, struct comma_error *er
     comma_buffer_puts(&b, "{");
     put_string(&b, "kind", kind_names[in->kind]);
     put_string(&b, "name", in->name);
-    if (in->kind == COMMA_INSPECTED_MODEL) {
+    if (in->container)
+        put_string(&b, "container", in->container);
+    if (in->note[0])
+        put_string(&b, "note", in->note);
+    if (is_backbone(in))
         put_model(&b, &in->model);
+    if (in->kind == COMMA_INSPECTED_MODEL)
         put_adapters(&b, in);
-    } else if (in->kind == COMMA_INSPECTED_ADAPTER) {
+    else if (is_adapter(in))
         put_adapter(&b, &in->adapters[0]);
-    }
     put_dtypes(&b, in);
     if (in->kind != COMMA_INSPECTED_MODEL)
         put_tensors(&b, in);
@@ -223,6 +245,8 @@ static void add_adapter(struct comma_table *rows, const struct comma_inspected_a
     add_pair(rows, "prompts", "n_ctx %zu, prompt_depth %zu, last_layer %zu", a->info.n_ctx, a->info.prompt_depth,
              a->info.last_layer);
     add_pair(rows, "ctx_init", "%s", a->info.ctx_init);
+    if (a->info.n_classes)
+        add_pair(rows, "classes", "%zu, and no others", a->info.n_classes);
     if (a->base_model[0])
         add_pair(rows, "base model", "%s", a->base_model);
     add_pair(rows, "parameters", "%zu in %zu bytes", a->n_parameters, a->info.bytes);
@@ -236,9 +260,13 @@ static bool print_pairs(const struct comma_inspection *in, struct comma_error *e
 
     add_pair(&rows, "kind", "%s", kind_names[in->kind]);
     add_pair(&rows, "name", "%s", in->name);
-    if (in->kind == COMMA_INSPECTED_MODEL)
+    if (in->container)
+        add_pair(&rows, "container", "%s", in->container);
+    if (in->note[0])
+        add_pair(&rows, "note", "%s", in->note);
+    if (is_backbone(in))
         add_model(&rows, &in->model);
-    else if (in->kind == COMMA_INSPECTED_ADAPTER)
+    else if (is_adapter(in))
         add_adapter(&rows, &in->adapters[0]);
     for (size_t i = 0; i < in->n_dtypes; i++)
         add_pair(&rows, in->dtypes[i].name, "%zu tensors, %zu parameters, %zu bytes", in->dtypes[i].n_tensors,

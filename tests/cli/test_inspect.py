@@ -3,7 +3,10 @@
 import json
 import shutil
 
+import pytest
+import torch_files
 from conftest import run, run_json
+from golden import find_golden
 from files import Tensor, read_safetensors, write_safetensors
 
 
@@ -87,14 +90,71 @@ def test_a_broken_adapter_beside_a_model_does_not_hide_the_model(emoji_model, tm
     assert line["adapters"][0]["fits"] is False and "adapter_model.safetensors" in line["adapters"][0]["reason"]
 
 
-def test_a_tensor_file_alone_is_listed(emoji_model):
+def test_a_file_with_a_backbone_says_its_sizes_and_what_is_assumed(emoji_model):
     path = emoji_model / "model.safetensors"
     (line,) = run_json("inspect", "--json", path)
+    (model,) = run_json("inspect", "--json")
     tensors = read_safetensors(path)
-    assert line["kind"] == "tensors" and line["name"] == "model.safetensors"
+    assert (line["kind"], line["container"], line["name"]) == ("backbone", "safetensors", "model.safetensors")
+    assert "quick_gelu is assumed" in line["note"] and line["tokenizer"] is False
+    for key in "image_size", "patch_size", "embed_dim", "context_length", "vocab_size", "parameters", "stored_bytes":
+        assert line[key] == model[key]
     assert {t["name"]: (t["dtype"], t["shape"]) for t in line["tensors"]} == {
         name: (t.dtype, t.shape) for name, t in tensors.items()}
     assert sum(d["tensors"] for d in line["dtypes"]) == len(tensors)
+
+
+def test_a_tensor_file_with_something_else_is_listed_and_says_why_it_is_no_model(tmp_path):
+    write_safetensors(tmp_path / "a.safetensors", {"weight": Tensor("F32", [2, 3], bytes(24))})
+    (line,) = run_json("inspect", "--json", tmp_path / "a.safetensors")
+    assert line["kind"] == "tensors" and "no CLIP ViT" in line["note"]
+    assert line["tensors"] == [{"name": "weight", "dtype": "F32", "shape": [2, 3]}]
+    write_safetensors(tmp_path / "a.safetensors", {"visual.layer1.0.conv1.weight": Tensor("F32", [2], bytes(8))})
+    (line,) = run_json("inspect", "--json", tmp_path / "a.safetensors")
+    assert "ResNet" in line["note"]
+
+
+def test_every_container_of_a_backbone_is_known(tmp_path):
+    micro = find_golden("micro") or pytest.skip("the golden set micro is not there")
+    for name, container in [("openai_state_dict.pt", "torch"), ("openai_torchscript.pt", "torch"),
+                            ("open_clip_checkpoint.pt", "torch"), ("hf_names_bf16.safetensors", "safetensors")]:
+        (line,) = run_json("inspect", "--json", micro / name)
+        assert (line["kind"], line["container"]) == ("backbone", container)
+        assert (line["embed_dim"], line["vision"]["width"], line["vocab_size"]) == (24, 64, 576)
+    done = run("inspect", micro / "openai_torchscript.pt")
+    assert "kind\tbackbone" in done.lines and "container\ttorch" in done.lines
+
+
+def test_prompts_in_a_file_are_compared_with_the_model_that_is_named(emoji_model, tmp_path):
+    tiny = find_golden("tiny") or pytest.skip("the golden set tiny is not there")
+    path = tiny / "comma" / "MultiModalPromptLearner" / "model.pth.tar-5"
+    (line,) = run_json("inspect", "--json", path)
+    assert (line["kind"], line["container"], line["method"]) == ("prompts", "torch", "comma")
+    assert (line["n_ctx"], line["prompt_depth"]) == (2, 3) and "fits" not in line
+    kept = {n: t for n, t in read_safetensors(tiny / "comma.safetensors").items() if not n.endswith("prompts_image")}
+    assert line["parameters"] == sum(len(t.values) for t in kept.values())
+    (fits,) = run_json("inspect", "--json", path, "--model", tiny / "clip")
+    assert fits["fits"] is True
+    done = run("inspect", "--json", path, "--model", emoji_model)
+    assert done.returncode == 1 and json.loads(done.stdout)["fits"] is False
+    # The same sizes, another training: only what the checkpoint carries of its backbone tells.
+    other = write_model(tiny / "clip", tmp_path / "other", lambda ts: ts.update(
+        {"visual.class_embedding": Tensor("F32", ts["visual.class_embedding"].shape,
+                                          ts["visual.class_embedding"].data[::-1])}))
+    done = run("inspect", "--json", path, "--model", other)
+    assert done.returncode == 1 and "another backbone" in json.loads(done.stdout)["reason"]
+
+
+@pytest.mark.parametrize("name,method,n_ctx,depth", [
+    ("maple", "maple", 2, 3), ("ivlp", "ivlp", 2, 3), ("vpt", "vpt", 5, 3), ("coop_end", "coop", 4, 1),
+    ("coop_csc", "coop", 3, 1), ("cocoop", "cocoop", 4, 1)])
+def test_the_method_of_a_checkpoint_is_told_by_its_tensors(tmp_path, name, method, n_ctx, depth):
+    tiny = find_golden("tiny") or pytest.skip("the golden set tiny is not there")
+    source = torch_files.save_checkpoint(tmp_path / "model.pth.tar-9",
+                                         read_safetensors(tiny / "other" / (name + ".safetensors")))
+    (line,) = run_json("inspect", "--json", source, "--model", tiny / "clip")
+    assert (line["method"], line["n_ctx"], line["prompt_depth"], line["fits"]) == (method, n_ctx, depth, True)
+    assert line.get("classes") == (12 if name == "coop_csc" else None)
 
 
 def test_the_table_has_a_fact_a_line():
