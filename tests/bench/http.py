@@ -7,11 +7,13 @@
     tests/bench/http.py --image pet.jpg --labels cat,dog --concurrency 64 --seconds 20 --engine engine.json
 
 Each connection sends POST /classify again as soon as its answer is there. One thread with non-blocking sockets, and
-requests that are made once, so that the load takes little from the cores it measures. It ends after --seconds or
---requests, whichever comes first; requests of the first --warmup seconds are sent but not counted. Exit status: 0 if
-all answers were 200, else 1."""
+requests that are made once, so that the load takes little from the cores it measures; what it takes is printed too. It
+ends after --seconds or --requests, whichever comes first. Throughput is the answers that came after the first --warmup
+seconds, by the time up to the last of them, while all connections were busy; latencies are of requests sent after the
+warm-up. Exit status: 0 if all answers were 200, else 1."""
 import argparse
 import json
+import os
 import pathlib
 import selectors
 import socket
@@ -73,7 +75,7 @@ class Load:
     def __init__(self, options, url, request):
         self.options, self.address, self.request = options, (url.hostname, url.port or 80), request
         self.selector = selectors.DefaultSelector()
-        self.latencies, self.statuses, self.errors, self.sent = [], {}, 0, 0
+        self.latencies, self.statuses, self.errors, self.sent, self.answered = [], {}, 0, 0, 0
 
     def open(self):
         connection = Connection(self.address, self.request)
@@ -99,11 +101,14 @@ class Load:
         if status is None:
             return
         now = time.perf_counter()
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if now >= self.from_ and not self.draining:
+            self.answered += 1
+            self.last = now
         if connection.began >= self.from_:
             self.latencies.append(now - connection.began)
-            self.last = now
-            self.statuses[status] = self.statuses.get(status, 0) + 1
-        if self.may_send(now):
+        self.draining |= not self.may_send(now)
+        if not self.draining:
             connection.begin()
             self.selector.modify(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
             self.sent += 1
@@ -111,9 +116,9 @@ class Load:
             self.close(connection)
 
     def run(self):
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         self.from_ = self.last = begin + self.options.warmup
-        self.until = self.from_ + self.options.seconds
+        self.until, self.draining = self.from_ + self.options.seconds, False
         for _ in range(min(self.options.concurrency, self.options.requests)):
             self.open()
         give_up = self.until + self.options.patience
@@ -129,6 +134,8 @@ class Load:
                     if self.may_send(time.perf_counter()):
                         self.open()
         self.errors += len(self.selector.get_map() or ())  # still no answer
+        cores = len(os.sched_getaffinity(0))
+        self.cpu_share = (time.process_time() - busy) / (time.perf_counter() - begin) / cores
 
 
 def percentile(ordered, share):
@@ -138,9 +145,9 @@ def percentile(ordered, share):
 def report(load, options):
     ordered = sorted(load.latencies)
     seconds = load.last - load.from_
-    per_s = len(ordered) / seconds if seconds > 0 else 0.0
-    figures = {"concurrency": options.concurrency, "requests": len(ordered), "seconds": round(seconds, 3),
-               "per_s": round(per_s, 3), "statuses": {str(k): v for k, v in sorted(load.statuses.items())},
+    per_s = load.answered / seconds if seconds > 0 else 0.0
+    figures = {"concurrency": options.concurrency, "requests": load.answered, "seconds": round(seconds, 3),
+               "per_s": round(per_s, 3), "client_cpu_share": round(load.cpu_share, 4), "statuses": {str(k): v for k, v in sorted(load.statuses.items())},
                "errors": load.errors,
                "latency_ms": {name: round(1e3 * percentile(ordered, share), 3)
                               for name, share in [("p50", .5), ("p90", .9), ("p99", .99), ("max", 1)]}}
@@ -154,6 +161,7 @@ def report(load, options):
 def show(figures):
     print(f"{figures['per_s']:.1f} requests/s over {figures['concurrency']} connections "
           f"({figures['requests']} in {figures['seconds']:.1f} s)")
+    print(f"this client took {100 * figures['client_cpu_share']:.1f} % of the processor time there is")
     print("latency " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in figures["latency_ms"].items()))
     if "engine_per_s" in figures:
         print(f"{100 * figures['share_of_engine']:.1f} % of the engine's own {figures['engine_per_s']:.1f} images/s")
