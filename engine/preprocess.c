@@ -125,16 +125,23 @@ out:
  *   out  [y->end - y->begin, x->n_out, 3] */
 static void resize_rows(const struct comma_image *image, const struct axis *x, const struct axis *y, unsigned char *out)
 {
-    const struct comma_kernels *k = comma_kernels();
+    const struct comma_resize_rows r = { .out = out,
+                                         .in = image->pixels + 3 * image->width * y->begin,
+                                         .out_stride = 3 * x->n_out,
+                                         .in_stride = 3 * image->width,
+                                         .n_rows = y->end - y->begin,
+                                         .weights = x->weights,
+                                         .max_count = x->max_count,
+                                         .n_out = x->n_out,
+                                         .first = x->first,
+                                         .count = x->count };
 
-    for (size_t row = y->begin; row < y->end; row++, out += 3 * x->n_out) {
-        const unsigned char *in = image->pixels + 3 * image->width * row;
-
-        if (x->same)
-            memcpy(out, in + 3 * x->offset, 3 * x->n_out);
-        else
-            k->resize_horizontal(out, in, x->weights, x->max_count, x->first, x->count, x->n_out);
+    if (!x->same) {
+        comma_kernels()->resize_horizontal(&r);
+        return;
     }
+    for (size_t row = 0; row < r.n_rows; row++)
+        memcpy(out + row * r.out_stride, r.in + row * r.in_stride + 3 * x->offset, r.out_stride);
 }
 
 static void resize_columns(const unsigned char *rows, const struct axis *y, size_t row_bytes, unsigned char *out)

@@ -249,31 +249,31 @@ static void resize_vertical(unsigned char *out, const unsigned char *in, size_t 
 }
 
 /* Eight pixels, 24 bytes, are three vectors; byte i of them is weighed by weight i / 3. */
-static void resize_horizontal(unsigned char *out, const unsigned char *in, const int32_t *weights, size_t max_count,
-                              const uint32_t *first, const uint32_t *count, size_t n_out)
+static void resize_row(unsigned char *out, const unsigned char *in, const struct comma_resize_rows *r)
 {
+    const int32_t *weights = r->weights;
     const __m256i low = _mm256_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2), middle = _mm256_setr_epi32(2, 3, 3, 3, 4, 4, 4, 5);
     const __m256i high = _mm256_setr_epi32(5, 5, 6, 6, 6, 7, 7, 7);
 
-    for (size_t i = 0; i < n_out; i++, weights += max_count) {
-        const unsigned char *rgb = in + (size_t)3 * first[i];
+    for (size_t i = 0; i < r->n_out; i++, weights += r->max_count) {
+        const unsigned char *rgb = in + (size_t)3 * r->first[i];
         __m256i a = _mm256_setzero_si256(), b = a, c = a;
         __m128i p0, p1, p2, total, bytes;
 
-        for (size_t j = 0; j < count[i]; j += 8) {
-            const size_t left = count[i] - j;
+        for (size_t j = 0; j < r->count[i]; j += 8) {
+            const size_t left = r->count[i] - j;
             unsigned char few[24] = { 0 };
             const unsigned char *p = rgb + 3 * j;
             __m256i w;
 
             if (left >= 8) {
                 w = _mm256_loadu_si256((const __m256i *)(weights + j));
-            } else if (count[i] >= 8) { /* the last 8 again, without those already counted */
-                p = rgb + (size_t)3 * (count[i] - 8);
-                w = _mm256_loadu_si256((const __m256i *)(weights + count[i] - 8));
+            } else if (r->count[i] >= 8) { /* the last 8 again, without those already counted */
+                p = rgb + (size_t)3 * (r->count[i] - 8);
+                w = _mm256_loadu_si256((const __m256i *)(weights + r->count[i] - 8));
                 w = _mm256_andnot_si256(mask_n(8 - left), w);
             } else {
-                p = memcpy(few, rgb, (size_t)3 * count[i]);
+                p = memcpy(few, rgb, (size_t)3 * r->count[i]);
                 w = _mm256_maskload_epi32(weights, mask_n(left));
             }
             a = weigh(a, _mm_loadl_epi64((const __m128i *)p), _mm256_permutevar8x32_epi32(w, low));
@@ -289,6 +289,12 @@ static void resize_horizontal(unsigned char *out, const unsigned char *in, const
         bytes = fixed_to_u8(_mm256_castsi128_si256(total));
         memcpy(out + 3 * i, &bytes, 3);
     }
+}
+
+static void resize_horizontal(const struct comma_resize_rows *r)
+{
+    for (size_t row = 0; row < r->n_rows; row++)
+        resize_row(r->out + row * r->out_stride, r->in + row * r->in_stride, r);
 }
 
 void comma_kernels_init_avx2(struct comma_kernels *k)

@@ -211,19 +211,19 @@ static void resize_vertical(unsigned char *out, const unsigned char *in, size_t 
 }
 
 /* Five pixels, 15 bytes, are a vector: lane i weighs channel i % 3 of pixel i / 3, and lane 15 nothing. */
-static void resize_horizontal(unsigned char *out, const unsigned char *in, const int32_t *weights, size_t max_count,
-                              const uint32_t *first, const uint32_t *count, size_t n_out)
+static void resize_row(unsigned char *out, const unsigned char *in, const struct comma_resize_rows *r)
 {
+    const int32_t *weights = r->weights;
     const __m512i thirds = _mm512_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4);
     const __m512i pixels_5 = _mm512_add_epi32(thirds, _mm512_set1_epi32(5));
     const __m512i pixels_10 = _mm512_add_epi32(thirds, _mm512_set1_epi32(10));
 
-    for (size_t i = 0; i < n_out; i++, weights += max_count) {
-        const unsigned char *rgb = in + (size_t)3 * first[i];
+    for (size_t i = 0; i < r->n_out; i++, weights += r->max_count) {
+        const unsigned char *rgb = in + (size_t)3 * r->first[i];
         __m512i a = _mm512_setzero_si512(), b = a, c = a;
         size_t j = 0;
 
-        for (; j + 15 < count[i]; j += 15, rgb += 45) { /* one weight and pixel more than used are read */
+        for (; j + 15 < r->count[i]; j += 15, rgb += 45) { /* one weight and pixel more than used are read */
             const __m512i w = _mm512_loadu_si512(weights + j);
 
             a = weigh(a, _mm_loadu_si128((const __m128i *)rgb), _mm512_maskz_permutexvar_epi32(0x7FFF, thirds, w));
@@ -232,8 +232,8 @@ static void resize_horizontal(unsigned char *out, const unsigned char *in, const
             c = weigh(c, _mm_loadu_si128((const __m128i *)(rgb + 30)),
                       _mm512_maskz_permutexvar_epi32(0x7FFF, pixels_10, w));
         }
-        for (; j < count[i]; j += 5, rgb += 15) {
-            const size_t n = count[i] - j < 5 ? count[i] - j : 5;
+        for (; j < r->count[i]; j += 5, rgb += 15) {
+            const size_t n = r->count[i] - j < 5 ? r->count[i] - j : 5;
             const __m512i w = _mm512_maskz_loadu_epi32(mask_n(n), weights + j);
 
             a = weigh(a, _mm_maskz_loadu_epi8(mask_n(3 * n), rgb), _mm512_permutexvar_epi32(thirds, w));
@@ -244,6 +244,12 @@ static void resize_horizontal(unsigned char *out, const unsigned char *in, const
         b = _mm512_add_epi32(_mm512_add_epi32(b, c), _mm512_set1_epi32(1 << 21));
         _mm_mask_storeu_epi8(out + 3 * i, 7, fixed_to_u8(b));
     }
+}
+
+static void resize_horizontal(const struct comma_resize_rows *r)
+{
+    for (size_t row = 0; row < r->n_rows; row++)
+        resize_row(r->out + row * r->out_stride, r->in + row * r->in_stride, r);
 }
 
 void comma_kernels_init_avx512(struct comma_kernels *k)

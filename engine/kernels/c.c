@@ -230,19 +230,26 @@ static void resize_vertical(unsigned char *out, const unsigned char *in, size_t 
     }
 }
 
-static void resize_horizontal(unsigned char *out, const unsigned char *in, const int32_t *weights, size_t max_count,
-                              const uint32_t *first, const uint32_t *count, size_t n_out)
+static void resize_row(unsigned char *out, const unsigned char *in, const struct comma_resize_rows *r)
 {
-    for (size_t i = 0; i < n_out; i++, weights += max_count) {
-        const unsigned char *rgb = in + (size_t)3 * first[i];
+    const int32_t *weights = r->weights;
+
+    for (size_t i = 0; i < r->n_out; i++, weights += r->max_count) {
+        const unsigned char *rgb = in + (size_t)3 * r->first[i];
         int32_t sum[3] = { 1 << 21, 1 << 21, 1 << 21 };
 
-        for (size_t j = 0; j < count[i]; j++)
+        for (size_t j = 0; j < r->count[i]; j++)
             for (size_t c = 0; c < 3; c++)
                 sum[c] += weights[j] * rgb[3 * j + c];
         for (size_t c = 0; c < 3; c++)
             out[3 * i + c] = fixed_to_u8(sum[c]);
     }
+}
+
+static void resize_horizontal(const struct comma_resize_rows *r)
+{
+    for (size_t row = 0; row < r->n_rows; row++)
+        resize_row(r->out + row * r->out_stride, r->in + row * r->in_stride, r);
 }
 
 void comma_kernels_init_c(struct comma_kernels *k)

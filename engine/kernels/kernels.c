@@ -24,6 +24,8 @@ void comma_kernels_init(struct comma_kernels *k, uint32_t cpu)
         comma_kernels_init_avx2(k);
     if (cpu & COMMA_CPU_AVX512)
         comma_kernels_init_avx512(k);
+    if ((cpu & COMMA_CPU_AVX512) && (cpu & COMMA_CPU_VNNI))
+        comma_kernels_init_avx512_vnni(k);
 #elif defined(__aarch64__)
     if (cpu & COMMA_CPU_NEON)
         comma_kernels_init_neon(k);

@@ -45,8 +45,20 @@ struct comma_int8_scales {
     const float *bias;         /* [width] or NULL */
 };
 
+/* Rows of RGB bytes made shorter or longer, all by the same weights:
+ * out[3 * i + c] = clamp((2^21 + sum_j weights[i * max_count + j] * in[3 * (first[i] + j) + c]) >> 22), j < count[i].
+ * An output's weights add up to 2^22 and each is below 2^23 - 2^16 in size. */
+struct comma_resize_rows {
+    unsigned char *out;
+    const unsigned char *in;
+    size_t out_stride, in_stride, n_rows; /* strides in bytes */
+    const int32_t *weights;               /* [n_out, max_count] */
+    size_t max_count, n_out;
+    const uint32_t *first, *count; /* [n_out] */
+};
+
 struct comma_kernels {
-    const char *name; /* "c", "avx2", "avx512", "neon" */
+    const char *name; /* "c", "avx2", "avx512", "avx512_vnni", "neon" */
 
     /* y = (x - mean) / sqrt(var + eps) * weight + bias over each row; population variance. y may be x. */
     void (*layer_norm)(float *y, size_t ldy, const float *x, size_t ldx, const float *weight, const float *bias,
@@ -90,12 +102,10 @@ struct comma_kernels {
                         size_t rows, size_t width, int accumulate);
 
     /* Bicubic resize of u8 RGB by fixed-point weights, Pillow's way (SPEC 8.3); see preprocess.c.
-     * vertical: out[x] = clamp((2^21 + sum_j weights[j] * in[j * in_stride + x]) >> 22), x < n bytes.
-     * horizontal: out[3 * i + c] = the same over in[3 * (first[i] + j) + c], j < count[i], weights + i * max_count. */
+     * vertical: out[x] = clamp((2^21 + sum_j weights[j] * in[j * in_stride + x]) >> 22), x < n bytes. */
     void (*resize_vertical)(unsigned char *out, const unsigned char *in, size_t in_stride, const int32_t *weights,
                             size_t n_weights, size_t n);
-    void (*resize_horizontal)(unsigned char *out, const unsigned char *in, const int32_t *weights, size_t max_count,
-                              const uint32_t *first, const uint32_t *count, size_t n_out);
+    void (*resize_horizontal)(const struct comma_resize_rows *r);
 };
 
 /* The fastest level among cpu (COMMA_CPU_ flags of base/cpu.h); a parameter, so that one machine tests every level it
@@ -110,6 +120,7 @@ void comma_kernels_init_c(struct comma_kernels *k);
 void comma_kernels_init_avx2(struct comma_kernels *k);
 void comma_kernels_init_avx512(struct comma_kernels *k);
 void comma_kernels_init_avx512_gemm(struct comma_kernels *k); /* part of avx512 */
+void comma_kernels_init_avx512_vnni(struct comma_kernels *k);
 void comma_kernels_init_neon(struct comma_kernels *k);
 
 #endif

@@ -284,15 +284,16 @@ static inline int32x4x2_t load_weights(const int32_t *weights, size_t skip)
 }
 
 /* Eight pixels at a time, which one load takes apart into their channels. */
-static void resize_horizontal(unsigned char *out, const unsigned char *in, const int32_t *weights, size_t max_count,
-                              const uint32_t *first, const uint32_t *count, size_t n_out)
+static void resize_row(unsigned char *out, const unsigned char *in, const struct comma_resize_rows *r)
 {
-    for (size_t i = 0; i < n_out; i++, weights += max_count) {
-        const unsigned char *rgb = in + (size_t)3 * first[i];
+    const int32_t *weights = r->weights;
+
+    for (size_t i = 0; i < r->n_out; i++, weights += r->max_count) {
+        const unsigned char *rgb = in + (size_t)3 * r->first[i];
         int32x4_t sum[3] = { vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0) };
 
-        for (size_t j = 0; j < count[i]; j += 8) {
-            const size_t left = count[i] - j;
+        for (size_t j = 0; j < r->count[i]; j += 8) {
+            const size_t left = r->count[i] - j;
             unsigned char few[24] = { 0 };
             int32_t few_weights[8] = { 0 };
             const unsigned char *p = rgb + 3 * j;
@@ -301,12 +302,12 @@ static void resize_horizontal(unsigned char *out, const unsigned char *in, const
 
             if (left >= 8) {
                 w = vld1q_s32_x2(weights + j);
-            } else if (count[i] >= 8) { /* the last 8 again, without those already counted */
-                p = rgb + (size_t)3 * (count[i] - 8);
-                w = load_weights(weights + count[i] - 8, 8 - left);
+            } else if (r->count[i] >= 8) { /* the last 8 again, without those already counted */
+                p = rgb + (size_t)3 * (r->count[i] - 8);
+                w = load_weights(weights + r->count[i] - 8, 8 - left);
             } else {
-                p = memcpy(few, rgb, (size_t)3 * count[i]);
-                w = vld1q_s32_x2(memcpy(few_weights, weights, count[i] * sizeof(*weights)));
+                p = memcpy(few, rgb, (size_t)3 * r->count[i]);
+                w = vld1q_s32_x2(memcpy(few_weights, weights, r->count[i] * sizeof(*weights)));
             }
             pixels = vld3_u8(p);
             UNROLL for (int c = 0; c < 3; c++)
@@ -326,20 +327,24 @@ static void resize_horizontal(unsigned char *out, const unsigned char *in, const
     }
 }
 
+static void resize_horizontal(const struct comma_resize_rows *r)
+{
+    for (size_t row = 0; row < r->n_rows; row++)
+        resize_row(r->out + row * r->out_stride, r->in + row * r->in_stride, r);
+}
+
 void comma_kernels_init_neon(struct comma_kernels *k)
 {
-    *k = (struct comma_kernels){
-        .name = "neon",
-        .layer_norm = layer_norm,
-        .quick_gelu = quick_gelu,
-        .gelu = gelu,
-        .attention = attention,
-        .add_bias = add_bias,
-        .dot_rows = dot_rows,
-        .softmax = softmax,
-        .f16_to_f32 = f16_to_f32,
-        .bf16_to_f32 = bf16_to_f32,
-        .resize_vertical = resize_vertical,
-        .resize_horizontal = resize_horizontal,
-    };
+    k->name = "neon";
+    k->layer_norm = layer_norm;
+    k->quick_gelu = quick_gelu;
+    k->gelu = gelu;
+    k->attention = attention;
+    k->add_bias = add_bias;
+    k->dot_rows = dot_rows;
+    k->softmax = softmax;
+    k->f16_to_f32 = f16_to_f32;
+    k->bf16_to_f32 = bf16_to_f32;
+    k->resize_vertical = resize_vertical;
+    k->resize_horizontal = resize_horizontal;
 }

@@ -97,7 +97,11 @@ static void run_vertical(void)
 
 static void run_horizontal(void)
 {
-    k->resize_horizontal(bytes_out, bytes, weights, TAPS, first, count, N_OUT);
+    const struct comma_resize_rows r = {
+        bytes_out, bytes, 3 * N_OUT, 3 * PHOTO, 8, weights, TAPS, N_OUT, first, count
+    };
+
+    k->resize_horizontal(&r);
 }
 
 static void attend(size_t n_q, size_t n_shared, size_t n_k, int causal)
@@ -169,7 +173,7 @@ static const struct bench {
     { "dot_rows 1000 x 512", "GFLOP/s", run_dot_rows, 2.0 * 1000 * 512 },
     { "f16_to_f32", "ns/element", run_f16, ROWS *(double)WIDTH },
     { "resize_vertical 54 rows", "ns/tap", run_vertical, 54.0 * 3 * N_OUT },
-    { "resize_horizontal 54 taps", "ns/tap", run_horizontal, 54.0 * 3 * N_OUT },
+    { "resize_horizontal 54 taps", "ns/tap", run_horizontal, 8 * 54.0 * 3 * N_OUT },
     { "attention 199 x 199", "GFLOP/s", run_attention_image, 4.0 * ROWS *ROWS *HEAD_DIM },
     { "attention 100 x 199", "GFLOP/s", run_attention_half, 4.0 * 100 * ROWS *HEAD_DIM },
     { "attention 77 x 77 causal", "GFLOP/s", run_attention_text, 4.0 * 77 * 39 * HEAD_DIM },
@@ -205,17 +209,18 @@ static void make_data(void)
 
 int main(void)
 {
-    static const uint32_t levels[] = { 0, COMMA_CPU_AVX2, COMMA_CPU_AVX2 | COMMA_CPU_AVX512, COMMA_CPU_NEON };
-    static struct comma_kernels tables[4];
+    static const uint32_t levels[] = { 0, COMMA_CPU_AVX2, COMMA_CPU_AVX2 | COMMA_CPU_AVX512,
+                                       COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_VNNI, COMMA_CPU_NEON };
+    static struct comma_kernels tables[5];
     size_t n_levels = 0;
 
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
         if ((comma_cpu_features() & levels[i]) == levels[i])
             comma_kernels_init(&tables[n_levels++], levels[i]);
     make_data();
     printf("%-30s", "");
     for (size_t l = 0; l < n_levels; l++)
-        printf("%10s", tables[l].name);
+        printf("%12s", tables[l].name);
     printf("\n");
     for (size_t i = 0; i < sizeof(benches) / sizeof(benches[0]); i++) {
         const struct bench *b = &benches[i];
@@ -225,7 +230,7 @@ int main(void)
             k = &tables[l];
             const double ns = best_ns(b->run);
 
-            printf("%10.3f", strcmp(b->unit, "GFLOP/s") == 0 ? b->per / ns : ns / b->per);
+            printf("%12.3f", strcmp(b->unit, "GFLOP/s") == 0 ? b->per / ns : ns / b->per);
         }
         printf("  %s\n", b->unit);
     }

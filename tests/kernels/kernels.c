@@ -21,7 +21,8 @@
 #define U   0x1p-24f
 #define GAP 1.25e33f /* what stands between rows */
 
-static const uint32_t levels[] = { COMMA_CPU_AVX2, COMMA_CPU_AVX2 | COMMA_CPU_AVX512, COMMA_CPU_NEON };
+static const uint32_t levels[] = { COMMA_CPU_AVX2, COMMA_CPU_AVX2 | COMMA_CPU_AVX512,
+                                   COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_VNNI, COMMA_CPU_NEON };
 static struct comma_kernels c, fast;
 
 /* Runs a check with `fast` being each level in turn. */
@@ -344,15 +345,21 @@ static void check_resize_vertical(void)
 
 static void check_resize_horizontal(void)
 {
-    enum { N_OUT = 23 };
+    enum { N_OUT = 23, LONGEST = 75, MAX_ROWS = 7, OUT_STRIDE = 3 * N_OUT + 5 };
 
-    for (size_t longest = 1; longest <= 75; longest++) {
+    for (size_t longest = 1; longest <= LONGEST; longest++) {
         uint32_t first[N_OUT], count[N_OUT];
         const size_t n_weights = (N_OUT - 1) * longest + 1 + 20 % longest; /* the last one is shorter */
-        unsigned char *in = last_bytes(0, 3 * (N_OUT + longest)), *got = last_bytes(1, 3 * N_OUT), want[3 * N_OUT];
+        const size_t n_rows = 1 + longest % MAX_ROWS, in_bytes = 3 * (N_OUT + longest), in_stride = in_bytes + n_rows;
+        const size_t out_bytes = (n_rows - 1) * OUT_STRIDE + 3 * N_OUT;
+        unsigned char *in = last_bytes(0, (n_rows - 1) * in_stride + in_bytes), *got = last_bytes(1, out_bytes);
+        unsigned char want[MAX_ROWS * OUT_STRIDE];
         int32_t *weights = (int32_t *)(void *)last_bytes(2, n_weights * sizeof(*weights));
+        struct comma_resize_rows r = { want, in, OUT_STRIDE, in_stride, n_rows, weights, longest, N_OUT, first, count };
 
-        fill_bytes(in, 3 * (N_OUT + longest));
+        fill_bytes(in, (n_rows - 1) * in_stride + in_bytes);
+        memset(want, 77, sizeof(want)); /* gaps between rows */
+        memset(got, 77, out_bytes);
         for (size_t i = 0; i < N_OUT; i++) {
             count[i] = (uint32_t)(1 + (i * 5 + 20 % longest) % longest);
             if (i == N_OUT - 1)
@@ -360,9 +367,10 @@ static void check_resize_horizontal(void)
             first[i] = (uint32_t)(N_OUT + longest - count[i] - (N_OUT - 1 - i)); /* the last ends at the page */
             fill_weights(weights + i * longest, count[i]);
         }
-        c.resize_horizontal(want, in, weights, longest, first, count, N_OUT);
-        fast.resize_horizontal(got, in, weights, longest, first, count, N_OUT);
-        assert_memory_equal(got, want, 3 * N_OUT);
+        c.resize_horizontal(&r);
+        r.out = got;
+        fast.resize_horizontal(&r);
+        assert_memory_equal(got, want, out_bytes);
     }
 }
 
