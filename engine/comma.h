@@ -30,9 +30,11 @@
 struct comma_engine;
 struct comma_adapter;
 
-/* Turns image bytes into pixels, in place of comma_image_decode(): the server puts its sandbox here. Any thread. */
+/* Turns image bytes into pixels, in place of comma_image_decode_square(): the server puts its sandbox here. A picture
+ * that comes back in another size is resized as usual. Any thread. */
 typedef bool (*comma_decode_fn)(void *user, struct comma_bytes file, const struct comma_image_limits *limits,
-                                bool auto_orient, size_t min_side_px, struct comma_image *out, struct comma_error *err);
+                                bool auto_orient, size_t min_side_px, size_t square_px, struct comma_image *out,
+                                struct comma_error *err);
 
 struct comma_engine_options {
     const char *model_dir;    /* NULL: the embedded default */

@@ -35,7 +35,7 @@ static void finish_trials(struct trials *t)
 
 /* Stands in for a decoder: a picture with edges and slopes, whatever the bytes are. */
 static bool make_picture(void *user, struct comma_bytes file, const struct comma_image_limits *limits, bool auto_orient,
-                         size_t min_side_px, struct comma_image *out, struct comma_error *err)
+                         size_t min_side_px, size_t square_px, struct comma_image *out, struct comma_error *err)
 {
     unsigned char *pixels = malloc(PICTURE_SIDE * PICTURE_SIDE * 3);
 
@@ -44,6 +44,7 @@ static bool make_picture(void *user, struct comma_bytes file, const struct comma
     (void)limits;
     (void)auto_orient;
     (void)min_side_px;
+    (void)square_px;
     if (!pixels)
         return comma_fail(err, COMMA_E_NOMEM, "out of memory for a picture");
     for (size_t y = 0; y < PICTURE_SIDE; y++)

@@ -10,6 +10,7 @@
 #include "engine/exif.h"
 #include "engine/image_codec.h"
 #include "engine/png_chunks.h"
+#include "engine/preprocess.h"
 
 #define TILE_PX 32 /* a tile of both pictures fits into the first-level cache */
 
@@ -199,5 +200,31 @@ bool comma_image_decode(struct comma_bytes file, const struct comma_image_limits
         *out = image;
     else
         comma_image_finish(&image);
+    return ok;
+}
+
+bool comma_image_decode_square(struct comma_bytes file, const struct comma_image_limits *limits, bool auto_orient,
+                               size_t min_side_px, size_t square_px, struct comma_image *out, struct comma_error *err)
+{
+    struct comma_image whole = { 0 }, square = { square_px, square_px, NULL };
+    size_t bytes;
+    bool ok = false;
+
+    if (square_px == 0)
+        return comma_image_decode(file, limits, auto_orient, min_side_px, out, err);
+    if (!comma_mul(square_px, square_px, &bytes) || !comma_mul(bytes, 3, &bytes))
+        return comma_fail(err, COMMA_E_LIMIT, "no picture has %zu x %zu pixels", square_px, square_px);
+    if (!comma_image_decode(file, limits, auto_orient, min_side_px, &whole, err))
+        return false;
+    square.pixels = malloc(bytes);
+    if (!square.pixels)
+        comma_fail(err, COMMA_E_NOMEM, "out of memory while resizing the image");
+    else
+        ok = comma_preprocess_square(&whole, square_px, square.pixels, err);
+    comma_image_finish(&whole);
+    if (ok)
+        *out = square;
+    else
+        comma_image_finish(&square);
     return ok;
 }

@@ -34,6 +34,12 @@ struct comma_image_limits comma_image_default_limits(void);
 COMMA_MUST_CHECK
 bool comma_image_decode(struct comma_bytes file, const struct comma_image_limits *limits, bool auto_orient,
                         size_t min_side_px, struct comma_image *out, struct comma_error *err);
+
+/* The same; where square_px is not 0, resized and cut to the square that comma_preprocess_square() makes. Fails as that
+ * does, too. */
+COMMA_MUST_CHECK
+bool comma_image_decode_square(struct comma_bytes file, const struct comma_image_limits *limits, bool auto_orient,
+                               size_t min_side_px, size_t square_px, struct comma_image *out, struct comma_error *err);
 void comma_image_finish(struct comma_image *image); /* a zeroed one is fine */
 
 #endif

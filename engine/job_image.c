@@ -17,7 +17,9 @@ static bool load_pixels(struct comma_engine *e, struct comma_worker *w, struct c
     struct comma_image image = { 0 };
     bool ok;
 
-    ok = e->decode ? e->decode(e->decode_user, job->image, &e->limits, !job->raw_orientation, min_side, &image, err)
+    /* Whoever decodes elsewhere resizes there, too, rather than hand all pixels over. */
+    ok = e->decode ? e->decode(e->decode_user, job->image, &e->limits, !job->raw_orientation, min_side, c->image_size,
+                               &image, err)
                    : comma_image_decode(job->image, &e->limits, !job->raw_orientation, min_side, &image, err);
     ok = ok && comma_preprocess_square(&image, c->image_size, square, err);
     if (ok)

@@ -248,10 +248,11 @@ static bool decode_in(struct comma_sandbox *s, struct slot *slot, const struct c
 }
 
 bool comma_sandbox_decode(void *sandbox, struct comma_bytes file, const struct comma_image_limits *limits,
-                          bool auto_orient, size_t min_side_px, struct comma_image *out, struct comma_error *err)
+                          bool auto_orient, size_t min_side_px, size_t square_px, struct comma_image *out,
+                          struct comma_error *err)
 {
     struct comma_sandbox *s = sandbox;
-    const struct comma_sandbox_request request = { file.size, min_side_px, *limits, auto_orient };
+    const struct comma_sandbox_request request = { file.size, min_side_px, square_px, *limits, auto_orient };
     const size_t max_bytes = s->plan.options.max_file_bytes;
     struct slot *slot;
     bool ok;

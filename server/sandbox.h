@@ -3,7 +3,8 @@
  *
  * A child can compute, take memory up to a limit and talk to its one socket; files, network, other processes and new
  * descriptors are out of its reach (seccomp, resource limits, no_new_privs; no privileges are needed to set them up).
- * Picture bytes go in and pixels come out through shared memory. A child that crashes, calls what it may not, or takes
+ * Picture bytes go in and pixels come out through shared memory; only the square that is wanted, for a large photo has
+ * 36 MB of them. A child that crashes, calls what it may not, or takes
  * too long is killed and replaced, and its caller gets COMMA_E_INPUT.
  *
  * Who forks: a small process of its own, the zygote, which comma_sandbox_open() makes while the server is still small
@@ -34,7 +35,7 @@ struct comma_sandbox_options {
     unsigned max_cpu_ms, max_wall_ms; /* for one picture; 2,000 and 10,000 by default */
     size_t max_file_bytes;            /* of a picture; 16 MiB by default */
     struct comma_image_limits limits; /* the highest that decode calls will bring */
-    comma_decode_fn decode;           /* what runs in the child; NULL: comma_image_decode(). Tests put theirs */
+    comma_decode_fn decode;           /* what runs in the child; NULL: comma_image_decode_square(). Tests put theirs */
     void *decode_user;
 };
 
@@ -61,7 +62,8 @@ void comma_sandbox_close(struct comma_sandbox *sandbox);
  * COMMA_E_INTERNAL where no child could be started any more. */
 COMMA_MUST_CHECK
 bool comma_sandbox_decode(void *sandbox, struct comma_bytes file, const struct comma_image_limits *limits,
-                          bool auto_orient, size_t min_side_px, struct comma_image *out, struct comma_error *err);
+                          bool auto_orient, size_t min_side_px, size_t square_px, struct comma_image *out,
+                          struct comma_error *err);
 
 void comma_sandbox_get_stats(struct comma_sandbox *sandbox, struct comma_sandbox_stats *out);
 

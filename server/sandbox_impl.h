@@ -28,7 +28,7 @@
 
 /* The file's bytes are in the slot's in. */
 struct comma_sandbox_request {
-    size_t file_bytes, min_side_px;
+    size_t file_bytes, min_side_px, square_px;
     struct comma_image_limits limits;
     bool auto_orient;
 };

@@ -80,8 +80,8 @@ static bool decode(const struct comma_sandbox_plan *plan, struct comma_bytes fil
     const struct comma_sandbox_options *o = &plan->options;
 
     if (o->decode)
-        return o->decode(o->decode_user, file, &r->limits, r->auto_orient, r->min_side_px, out, err);
-    return comma_image_decode(file, &r->limits, r->auto_orient, r->min_side_px, out, err);
+        return o->decode(o->decode_user, file, &r->limits, r->auto_orient, r->min_side_px, r->square_px, out, err);
+    return comma_image_decode_square(file, &r->limits, r->auto_orient, r->min_side_px, r->square_px, out, err);
 }
 
 static void answer(const struct comma_sandbox_plan *plan, unsigned slot, const struct comma_sandbox_request *request,
@@ -232,8 +232,8 @@ static bool next_slot(struct zygote *z, unsigned *slot)
     }
 }
 
-/* Decodes a picture of one pixel, so that what libraries set up at the first call (which may read files) is there
- * before the fork. */
+/* Decodes a picture of one pixel and makes four of it, so that what libraries and kernels set up at the first call
+ * (which may read files, or wake threads) is there before the fork. */
 static void warm_up(const struct comma_sandbox_plan *plan)
 {
     static const unsigned char tables[] = {
@@ -248,7 +248,8 @@ static void warm_up(const struct comma_sandbox_plan *plan)
 
     memset(jpeg + 7, 1, 64);
     memcpy(jpeg + 7 + 64, tables, sizeof(tables));
-    if (comma_image_decode((struct comma_bytes){ jpeg, sizeof(jpeg) }, &plan->options.limits, false, 0, &image, &err))
+    if (comma_image_decode_square((struct comma_bytes){ jpeg, sizeof(jpeg) }, &plan->options.limits, false, 0, 2,
+                                  &image, &err))
         comma_image_finish(&image);
 }
 

@@ -216,6 +216,21 @@ static void a_jpeg_may_come_out_smaller_by_a_power_of_two(void **state)
     free(file.data);
 }
 
+static void a_square_that_cannot_be_is_refused(void **state)
+{
+    const struct comma_image_limits limits = comma_image_default_limits();
+    struct buffer file = golden_file("tiny/images/large.jpg");
+    struct comma_image image = { 0 };
+    struct comma_error err = { 0 };
+
+    (void)state;
+    assert_false(comma_image_decode_square(buffer_bytes(&file), &limits, true, 0, SIZE_MAX / 2, &image, &err));
+    assert_int_equal(err.code, COMMA_E_LIMIT);
+    assert_non_null(strstr(err.message, "no picture has"));
+    assert_null(image.pixels);
+    free(file.data);
+}
+
 static void other_formats_are_refused_by_name(void **state)
 {
     static const struct {
@@ -288,6 +303,7 @@ int main(void)
         cmocka_unit_test(each_exif_orientation_is_turned_upright),
         cmocka_unit_test(a_photograph_lying_on_its_side_is_turned),
         cmocka_unit_test(a_jpeg_may_come_out_smaller_by_a_power_of_two),
+        cmocka_unit_test(a_square_that_cannot_be_is_refused),
         cmocka_unit_test(other_formats_are_refused_by_name),
         cmocka_unit_test(the_golden_gif_and_bmp_are_refused_by_name),
     };

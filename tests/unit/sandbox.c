@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "engine/preprocess.h"
 #include "server/sandbox.h"
 #include "server/sandbox_impl.h"
 #include "tests/unit/pictures.h"
@@ -104,10 +105,11 @@ static bool lie(char how, struct comma_image *out, struct comma_error *err)
 
 /* A picture of the size that bytes 1 and 2 say, each byte of it byte 3; or misdeeds. */
 static bool test_decode(void *user, struct comma_bytes file, const struct comma_image_limits *limits, bool auto_orient,
-                        size_t min_side_px, struct comma_image *out, struct comma_error *err)
+                        size_t min_side_px, size_t square_px, struct comma_image *out, struct comma_error *err)
 {
     (void)user;
     (void)limits;
+    (void)square_px;
     assert(file.size >= 1);
     if (memchr("BCU", file.data[0], 3))
         return lie((char)file.data[0], out, err);
@@ -158,7 +160,7 @@ static bool decode(struct comma_sandbox *sandbox, const void *data, size_t size,
 {
     const struct comma_image_limits limits = comma_image_default_limits();
 
-    return comma_sandbox_decode(sandbox, (struct comma_bytes){ data, size }, &limits, true, 0, out, err);
+    return comma_sandbox_decode(sandbox, (struct comma_bytes){ data, size }, &limits, true, 0, 0, out, err);
 }
 
 /* A 'g' file: all is well with the sandbox. */
@@ -229,6 +231,36 @@ static void a_real_picture_comes_out_as_without_the_sandbox(void **state)
         comma_image_finish(&outside);
         free(file.data);
     }
+    comma_sandbox_close(sandbox);
+}
+
+static void a_square_comes_out_as_it_is_resized_without_the_sandbox(void **state)
+{
+    static const char *const names[] = { "tiny/images/exif6.jpg", "tiny/images/large.jpg", "tiny/images/rgb16.png" };
+    enum { SQUARE_PX = 32 };
+    struct comma_sandbox *sandbox = opened(1, PATIENT, PATIENT, true);
+    const struct comma_image_limits limits = comma_image_default_limits();
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        for (int raw = 0; raw < 2; raw++) {
+            struct buffer file = golden_file(names[i]);
+            const size_t min_side_px = 40 * i; /* 80: large.jpg comes out at half its size */
+            unsigned char want[SQUARE_PX * SQUARE_PX * 3];
+            struct comma_image whole = { 0 }, square = { 0 };
+            struct comma_error err = { 0 };
+
+            assert_true(comma_image_decode(buffer_bytes(&file), &limits, !raw, min_side_px, &whole, &err));
+            assert_true(comma_preprocess_square(&whole, SQUARE_PX, want, &err));
+            assert_true(comma_sandbox_decode(sandbox, buffer_bytes(&file), &limits, !raw, min_side_px, SQUARE_PX,
+                                             &square, &err));
+            assert_int_equal(square.width, SQUARE_PX);
+            assert_int_equal(square.height, SQUARE_PX);
+            assert_memory_equal(square.pixels, want, sizeof(want));
+            comma_image_finish(&square);
+            comma_image_finish(&whole);
+            free(file.data);
+        }
     comma_sandbox_close(sandbox);
 }
 
@@ -472,6 +504,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pixels_and_sentences_come_back),
         cmocka_unit_test(a_real_picture_comes_out_as_without_the_sandbox),
+        cmocka_unit_test(a_square_comes_out_as_it_is_resized_without_the_sandbox),
         cmocka_unit_test(a_child_that_crashes_or_reaches_out_costs_one_picture),
         cmocka_unit_test(a_child_that_does_not_end_is_ended),
         cmocka_unit_test(a_child_that_lies_is_not_believed),
