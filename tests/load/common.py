@@ -2,6 +2,7 @@
 """What the load and fault scripts share: a server of their own on loopback, a client that keeps many requests under way
 in one thread, a prober in a process of its own, and figures from /proc. Python's standard library only."""
 import argparse
+import atexit
 import collections
 import contextlib
 import http.client
@@ -46,6 +47,7 @@ class Server:
         self.port = self.admin_port = None
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
                                         errors="replace")
+        atexit.register(self.process.kill)  # a script that fails leaves no server behind
         for line in self.process.stderr:
             self.log.append(line)
             found = re.search(r'"msg":"admin_listening".*:(\d+)"', line)
@@ -230,8 +232,21 @@ class Client:
         self.idle = []
         self.under_way = 0
 
+    def _kept(self):
+        """An idle connection that the server has not closed meanwhile; None if there is none."""
+        while self.idle:
+            connection = self.idle.pop()
+            try:
+                connection.socket.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return connection
+            except OSError:
+                pass
+            connection.socket.close()
+        return None
+
     def send(self, request, done):
-        connection = self.idle.pop() if self.idle else Connection(self.port, self.source)
+        connection = self._kept() or Connection(self.port, self.source)
         connection.begin(request, done)
         self.under_way += 1
         try:

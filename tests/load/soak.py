@@ -160,14 +160,15 @@ def soak(options, folder):
     m = server.metrics() if server.alive() else {}
 
     def median(column, start):
-        return statistics.median(x[column] for x in looks if start <= x[0] <= start + options.seconds / 30)
+        return statistics.median(x[column] for x in looks if start <= x[0] <= start + span)
     # What is touched for the first time in a short run is no leak.
     grace = (8 if options.seconds >= 1800 else 32) * MIB
-    early, late = options.seconds / 6, options.seconds * 29 / 30
+    span = max(options.seconds / 30, 3 * LOOK_S)
+    early, late = options.seconds / 6, options.seconds - span
     for words, column, slack in (("resident memory", 1, grace), ("memory with decoders", 3, 2 * grace)):
         a, b = median(column, early), median(column, late)
         verdict.check(b - a <= slack, f"{words} after {early:.0f} s {a / MIB:.1f} MiB, at the end {b / MIB:.1f} MiB")
-    a, b = min(x[2] for x in looks if early <= x[0] <= early * 1.4), min(x[2] for x in looks if x[0] >= options.seconds * 0.7)
+    a, b = min(x[2] for x in looks if early <= x[0] <= 2 * early), min(x[2] for x in looks if x[0] >= options.seconds * 0.7)
     verdict.check(b <= a + 2, f"descriptors, the fewest: in the first part {a}, in the last {b}")
     verdict.check(not load.wrong, f"every request was answered 200, 404 (an adapter that is not there now), 429 or 503 "
                                   f"{sorted(set(load.wrong))} x {len(load.wrong)}")
