@@ -59,6 +59,10 @@ static bool check_request_line(const struct comma_head *head, struct comma_probl
     if (t.size > COMMA_MAX_TARGET_BYTES)
         return comma_problem_set(problem, COMMA_PROBLEM_TARGET_TOO_LONG, NULL,
                                  "the request target has %zu bytes; allowed are %d", t.size, COMMA_MAX_TARGET_BYTES);
+    if (head->has_gaps)
+        return comma_problem_set(problem, COMMA_PROBLEM_BAD_REQUEST, NULL,
+                                 "the head holds a NUL, a folded line, a field without a name, or a line that does not "
+                                 "end with CR LF");
     for (size_t i = 0; i < t.size; i++) {
         const unsigned char c = (unsigned char)t.data[i];
 

@@ -26,6 +26,7 @@ struct comma_head {
     struct comma_text method, target, version; /* target as it came, "HTTP/1.1" */
     const struct comma_header *headers;        /* [min(n_headers, COMMA_MAX_HEADERS)] */
     size_t n_headers;
+    bool has_gaps; /* there are bytes between these that belong to none of them */
 };
 
 /* How long the body is. */

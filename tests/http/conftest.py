@@ -48,14 +48,17 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Server:
-    """comma serve with options, until stop()."""
+    """comma serve with options, until stop(). `more` goes to Popen."""
 
-    def __init__(self, *args, env=None):
+    def __init__(self, *args, env=None, **more):
         self.process = subprocess.Popen([BINARY, "serve", "--port", "0", *args], stderr=subprocess.PIPE,
-                                        stdout=subprocess.DEVNULL, text=True, env={**os.environ, **(env or {})})
+                                        stdout=subprocess.DEVNULL, text=True, env={**os.environ, **(env or {})}, **more)
         self.log, self.admin_port, self.port = [], None, None
         for line in self.process.stderr:
             self.log.append(line)
+            found = re.search(r'"msg":"admin_listening".*:(\d+)"', line)
+            if found:
+                self.admin_port = int(found[1])
             found = re.match(r"listening on https?://[^ ]*:(\d+)$", line.strip())
             if found:
                 self.port = int(found[1])
@@ -69,8 +72,8 @@ class Server:
         for line in self.process.stderr:
             self.log.append(line)
 
-    def connect(self, timeout=60):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+    def connect(self, timeout=60, source=None):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout, source_address=source and (source, 0))
 
     def ask(self, method, path, body=None, headers=None, connection=None):
         c = connection or self.connect()
@@ -95,6 +98,39 @@ class Server:
                 while chunk := s.recv(65536):
                     got += chunk
             return got
+
+    def metrics(self):
+        """{series: value}"""
+        lines = self.ask("GET", "/metrics", connection=self._admin()).body.decode().splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if line and line[0] != "#"}
+
+    def _admin(self):
+        return http.client.HTTPConnection("127.0.0.1", self.admin_port or self.port, timeout=30)
+
+    def lines(self, message=None):
+        """The log's lines as dicts, of one kind or all."""
+        found = [json.loads(line) for line in list(self.log) if line.startswith("{")]
+        return [line for line in found if message in (None, line["msg"])]
+
+    def decoders(self):
+        """The processes that decode pictures."""
+        def children(pid):
+            return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [child for zygote in children(self.process.pid) for child in children(zygote)]
+
+    @contextlib.contextmanager
+    def stuck(self):
+        """A picture's decoder stands still, and with it the worker that waits for it."""
+        stopped = self.decoders()
+        assert stopped
+        try:
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     def stop(self, sig=signal.SIGTERM, timeout=60):
         """Its exit status; sig None: it has been told to end already, and a second SIGTERM would end it at once."""

@@ -1,42 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""HTTP itself: framing that a proxy might read otherwise is refused, ids, methods, slow and broken clients."""
+"""HTTP itself: ids, methods, pages, metrics, clients that go away. Framing is in test_framing.py."""
 import re
 import socket
 import time
 
-import pytest
 from conftest import FORM, SAMPLES, form, wait_until
-
-# What must never be taken for a request followed by another: (head, what is wrong).
-HIDDEN = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-REFUSED = [
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 36\r\n\r\n", "two lengths"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 36\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "both"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", "a space"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n", "unknown coding"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n", "chunked not last"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", "sign"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 5\r\n\r\n", "list"),
-    (b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 0x5\r\n\r\n", "hex"),
-    (b"POST /classify HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "chunked in 1.0"),
-    (b"GET /models HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "two hosts"),
-    (b"GET /models HTTP/1.1\r\n\r\n", "no host"),
-    (b"GET /mod%00els HTTP/1.1\r\nHost: x\r\n\r\n", "NUL in the path"),
-    (b"GET /mod\x01els HTTP/1.1\r\nHost: x\r\n\r\n", "control character"),
-    (b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", "TRACE"),
-    (b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT"),
-]
-
-
-@pytest.mark.parametrize("head,what", REFUSED, ids=[what for _, what in REFUSED])
-def test_framing_that_can_be_read_in_two_ways_is_refused(server, head, what):
-    got = server.raw(head if head.startswith(b"TRACE") else head + HIDDEN)  # TRACE has no body to hide anything in
-    assert b" 200 " not in got, got
-    statuses = re.findall(rb"HTTP/1\.1 (\d+) ", got)
-    assert len(set(statuses)) <= 1 and all(s[:1] == b"4" or s[:1] == b"5" for s in statuses), got
-    assert b"smuggled" not in got
-    assert server.ask("GET", "/healthz").status == 200
-
 
 def test_a_request_id_is_kept_or_made(server):
     assert server.ask("GET", "/models", headers={"X-Request-Id": "abc.DEF_1-2"}).headers["X-Request-Id"] == "abc.DEF_1-2"
