@@ -5,11 +5,31 @@
  * decoded where it stands. The words of errors are ours: jansson's quote the client's bytes at length. */
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <strings.h>
 
 #include "api/base64.h"
 #include "api/fields.h"
 #include "api/json_scan.h"
+
+/* jansson forgets some allocations that failed: a string comes out cut, or as a syntax error that the client never
+ * made. So its allocator keeps the truth. */
+static _Thread_local bool memory_ran_out;
+
+static void *allocate(size_t size)
+{
+    void *memory = malloc(size);
+
+    if (!memory)
+        memory_ran_out = true;
+    return memory;
+}
+
+void comma_api_init(void)
+{
+    json_set_alloc_funcs(allocate, free);
+    json_object_seed(0);
+}
 
 /* What jansson reads: all but [hole.start, hole.end). */
 struct feed {
@@ -58,14 +78,17 @@ static json_t *parse(struct comma_fields *f, struct comma_text json, struct comm
 {
     struct feed feed = { .json = json, .hole = hole };
     json_error_t error;
-    json_t *root = json_load_callback(feed_bytes, &feed, JSON_REJECT_DUPLICATES, &error);
     enum json_error_code code;
+    json_t *root;
     size_t at;
 
-    if (root)
+    memory_ran_out = false;
+    root = json_load_callback(feed_bytes, &feed, JSON_REJECT_DUPLICATES, &error);
+    if (root && !memory_ran_out)
         return root;
+    json_decref(root);
     code = json_error_code(&error);
-    if (code == json_error_unknown || code == json_error_out_of_memory) {
+    if (memory_ran_out || code == json_error_unknown || code == json_error_out_of_memory) {
         comma_fields_no_memory(f); /* what is left when the text is not to blame */
         return NULL;
     }

@@ -5,13 +5,17 @@
  * count and size meets a limit before it costs memory, JSON is weighed before it is parsed, texts are checked to be
  * UTF-8 without control characters. No sockets here. Different requests may be parsed by different threads at once.
  *
- * jansson seeds its hash tables at first use; a process calls json_object_seed(0) once before it starts threads. */
+ * A process calls comma_api_init() once before it starts threads. */
 #ifndef COMMA_API_REQUEST_H
 #define COMMA_API_REQUEST_H
 
 #include "api/pool.h"
 #include "api/problem.h"
 #include "engine/comma.h"
+
+/* Seeds jansson's hash tables, which it would do at first use on whichever thread, and gives it an allocator that notes
+ * when memory ran out, so that this is told from malformed JSON. */
+void comma_api_init(void);
 
 struct comma_api_limits {
     size_t max_body_bytes;   /* 16 MiB by default; also the server's, before it buffers */
