@@ -9,7 +9,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/clock.h"
 
-enum { N_CLIENTS = 4096 };
+enum { N_CLIENTS = 4096, KEPT_SHARE = 8 };
 
 struct comma_admission {
     pthread_mutex_t lock; /* guards all below */
@@ -51,17 +51,20 @@ void comma_admission_set_max_bytes(struct comma_admission *a, size_t max_bytes)
     pthread_mutex_unlock(&a->lock);
 }
 
-static enum comma_admission_verdict room(const struct comma_admission *a)
+/* Whether there is a place for this client; the lock is held. */
+static enum comma_admission_verdict room(const struct comma_admission *a, unsigned slot)
 {
-    return a->shut ? COMMA_REFUSE_CLOSING : a->places >= a->max_places ? COMMA_REFUSE_QUEUE : COMMA_ADMIT;
+    const unsigned kept = a->held_by[slot] > 0 ? a->max_places / KEPT_SHARE : 0;
+
+    return a->shut ? COMMA_REFUSE_CLOSING : a->places >= a->max_places - kept ? COMMA_REFUSE_QUEUE : COMMA_ADMIT;
 }
 
-enum comma_admission_verdict comma_admission_peek(struct comma_admission *a)
+enum comma_admission_verdict comma_admission_peek(struct comma_admission *a, uint64_t client)
 {
     enum comma_admission_verdict verdict;
 
     pthread_mutex_lock(&a->lock);
-    verdict = room(a);
+    verdict = room(a, (unsigned)(client % N_CLIENTS));
     pthread_mutex_unlock(&a->lock);
     return verdict;
 }
@@ -92,7 +95,7 @@ enum comma_admission_verdict comma_admission_enter(struct comma_admission *a, st
     enum comma_admission_verdict verdict;
 
     pthread_mutex_lock(&a->lock);
-    verdict = room(a);
+    verdict = room(a, slot);
     if (verdict == COMMA_ADMIT && a->places >= (a->max_places + 1) / 2 && a->held_by[slot] > 0 &&
         a->held_by[slot] >= a->max_places / a->n_clients)
         verdict = COMMA_REFUSE_SHARE;

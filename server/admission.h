@@ -3,8 +3,9 @@
  *
  * Bytes are reserved when a request's head is read, a place in the queue when its body is complete, so that a slow
  * upload holds no place. Refusal is at once: waiting to be let in is what a queue behind a load balancer must not do.
- * While at least half of the places are taken, no client may hold more than its equal share of all of them. A request
- * whose deadline would pass while it waits is refused too. Any thread; one lock, held for a few instructions. */
+ * While at least half of the places are taken, no client may hold more than its equal share of all of them, and an
+ * eighth is kept for clients that hold none: one that floods does not shut out the others. A request whose deadline
+ * would pass while it waits is refused too. Any thread; one lock, held for a few instructions. */
 #ifndef COMMA_SERVER_ADMISSION_H
 #define COMMA_SERVER_ADMISSION_H
 
@@ -39,8 +40,8 @@ void comma_admission_destroy(struct comma_admission *a); /* NULL is fine */
 /* Changes the bytes that requests may hold, once it is known what the model takes. */
 void comma_admission_set_max_bytes(struct comma_admission *a, size_t max_bytes);
 
-/* Whether a place is free now, without taking it. */
-enum comma_admission_verdict comma_admission_peek(struct comma_admission *a);
+/* Whether a place is free for this client now, without taking it. client: as for comma_admission_enter(). */
+enum comma_admission_verdict comma_admission_peek(struct comma_admission *a, uint64_t client);
 
 /* Reserves bytes on top of what it holds. */
 COMMA_MUST_CHECK

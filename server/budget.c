@@ -24,8 +24,8 @@ size_t comma_budget_ceiling(const struct comma_serve_config *config)
 size_t comma_budget_decode_bytes(const struct comma_serve_config *config, size_t standard, unsigned n_workers)
 {
     const size_t ceiling = comma_budget_ceiling(config);
-    /* A third of the ceiling for all workers' pictures, each at its most (picture_bytes()): the model's size is not known
-     * yet. */
+    /* A third of the ceiling for all workers' pictures, each at its most (picture_bytes()): the model's size is not
+     * known yet. */
     size_t each = ceiling / 9 / (n_workers ? n_workers : 1);
 
     if (each < LEAST_DECODE_MIB * MIB)
@@ -33,8 +33,8 @@ size_t comma_budget_decode_bytes(const struct comma_serve_config *config, size_t
     return each < standard ? each : standard;
 }
 
-/* What a worker's picture takes at most: the decoder's own, and its pixels twice more, where the decoder hands them over
- * and where they are resized. */
+/* What a worker's picture takes at most: the decoder's own, and its pixels twice more, where the decoder hands them
+ * over and where they are resized. */
 static size_t picture_bytes(const struct comma_image_limits *limits)
 {
     const size_t pixels = 3 * limits->max_pixels;

@@ -274,7 +274,8 @@ static void finish(struct comma_process *p)
 {
     comma_http_stop(p->http);
     comma_http_stop(p->admin);
-    /* The engine's threads first: the one that ended the last job may still be giving back what belongs to the service. */
+    /* The engine's threads first: the one that ended the last job may still be giving back what belongs to the service.
+     */
     comma_engine_close(p->engine);
     comma_service_destroy(p->service);
     comma_sandbox_close(p->sandbox);

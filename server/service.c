@@ -13,17 +13,6 @@ enum {
     GRACE_NS = 20000000        /* how long the engine may take to notice a deadline by itself */
 };
 
-/* jansson seeds its hash tables at first use, which should be on one thread: parse something that has a table. */
-static void seed_json(const struct comma_api_limits *limits)
-{
-    char body[] = "{}";
-    const struct comma_api_input input = { "application/json", { NULL, 0 }, (unsigned char *)body, 2 };
-    struct comma_api_request request;
-
-    if (comma_api_request_parse(COMMA_API_EMBED, &input, limits, &request, NULL))
-        comma_api_request_finish(&request);
-}
-
 bool comma_service_create(const struct comma_service_options *options, struct comma_service **out,
                           struct comma_error *err)
 {
@@ -32,7 +21,7 @@ bool comma_service_create(const struct comma_service_options *options, struct co
     if (!s)
         return comma_fail(err, COMMA_E_NOMEM, "out of memory for the service");
     s->options = *options;
-    seed_json(&s->options.limits);
+    comma_api_init();
     s->last = &s->first;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->keys_lock, NULL);
@@ -252,7 +241,7 @@ static bool check_body(struct comma_exchange *ex, const struct comma_head *head,
     if (coding.size > 0 && !(coding.size == 8 && strncasecmp(coding.data, "identity", 8) == 0))
         return comma_problem_set(problem, COMMA_PROBLEM_UNSUPPORTED_TYPE, NULL,
                                  "Content-Encoding is not understood; send the body as it is");
-    if (!read_timeout(ex, head, problem) || !refuse(comma_admission_peek(s->options.admission), problem))
+    if (!read_timeout(ex, head, problem) || !refuse(comma_admission_peek(s->options.admission, ex->client), problem))
         return false;
     /* Twice: JSON is held a second time, parsed. */
     need += 2 * (size_t)f->length;
@@ -339,8 +328,9 @@ enum comma_step comma_service_head(struct comma_exchange *ex, const struct comma
     comma_buffer_init(&ex->body, s->options.limits.max_body_bytes);
     return COMMA_STEP_BODY;
 answer:
-    /* What is not read of the body would be taken for the next request. */
-    if (ex->framing.chunked || ex->framing.length > 0 || comma_service_state(s) == COMMA_DRAINING)
+    /* What is not read of the body would be taken for the next request; so would a body that came without a length. */
+    if (ex->framing.chunked || ex->framing.length > 0 || ex->problem == COMMA_PROBLEM_LENGTH_REQUIRED ||
+        comma_service_state(s) == COMMA_DRAINING)
         ex->answer.close = true;
     return COMMA_STEP_ANSWER;
 }

@@ -112,8 +112,8 @@ static void on_done(struct comma_job *job)
 }
 
 /* Reserves what work, results and answer will take; a body's own bytes are reserved already. Features of texts exist
- * three times at worst: as they are computed, as rows that the request pins in the label cache (which may then be larger
- * than its limit) with their keys, and as the matrix of them all. */
+ * three times at worst: as they are computed, as rows that the request pins in the label cache (which may then be
+ * larger than its limit) with their keys, and as the matrix of them all. */
 static bool reserve_results(struct comma_exchange *ex, struct comma_problem *problem)
 {
     const struct comma_api_request *r = &ex->request;

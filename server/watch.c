@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* watch.c - see watch.h. A scan of a thousand connections takes less than a millisecond, so there is no heap of deadlines.
+/* watch.c - see watch.h. A scan of a thousand connections takes less than a millisecond, so there is no heap of
+ * deadlines.
  *
  * The library tells nothing of bytes that came before a request line is whole. So for an idle connection the kernel is
  * asked how many bytes it has received: once there are more than at the last request's end, a head has begun. */
