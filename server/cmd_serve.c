@@ -3,7 +3,8 @@
  * takes them apart again.
  *
  * The listeners open first, so that a taken port is an error at once and probes are answered while a large model is
- * loaded; requests are taken once the self-test has passed. */
+ * loaded; requests are taken once the self-test has passed. Where the socket is shared with a process that serves
+ * already (LISTEN_FDS, --reuse-port), the main listener opens last. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -150,19 +151,17 @@ static bool start_service(struct comma_process *p, struct comma_error *err)
     return true;
 }
 
-static bool start_listeners(struct comma_process *p, struct comma_error *err)
+static bool start_main(struct comma_process *p, int n_inherited, struct comma_error *err)
 {
-    const int n = comma_listen_inherited();
+    return start_listener(p, COMMA_LISTENER_MAIN, n_inherited > 0 ? 3 : -1, &p->http, err);
+}
+
+static bool start_admin(struct comma_process *p, int n_inherited, struct comma_error *err)
+{
     unsigned port;
 
-    if (p->config->tls_cert && !comma_http_has_tls())
-        return comma_fail(err, COMMA_E_UNSUPPORTED,
-                          "this build's libmicrohttpd has no TLS; terminate it before the "
-                          "server");
-    if (!start_listener(p, COMMA_LISTENER_MAIN, n > 0 ? 3 : -1, &p->http, err))
-        return false;
-    return (n < 2 && !comma_serve_admin_port(p->config, &port)) ||
-           start_listener(p, COMMA_LISTENER_ADMIN, n > 1 ? 4 : -1, &p->admin, err);
+    return (n_inherited < 2 && !comma_serve_admin_port(p->config, &port)) ||
+           start_listener(p, COMMA_LISTENER_ADMIN, n_inherited > 1 ? 4 : -1, &p->admin, err);
 }
 
 static bool start_engine(struct comma_process *p, struct comma_engine_options *o, struct comma_error *err)
@@ -245,6 +244,9 @@ static bool serve(struct comma_process *p, struct comma_error *err)
 {
     struct comma_engine_options options = engine_options(p->config);
     struct comma_error warning = { COMMA_OK, "" };
+    const int n_inherited = comma_listen_inherited();
+    /* A socket that others serve, too, is left to them until this process is ready. */
+    const bool shared = n_inherited > 0 || p->config->reuse_port;
     bool clean = true;
 
     keep_heaps_small();
@@ -254,10 +256,16 @@ static bool serve(struct comma_process *p, struct comma_error *err)
     if (warning.code != COMMA_OK)
         comma_log_event(p->log, COMMA_LOG_WARN, "no_sandbox", "pictures are decoded in this process: %s",
                         warning.message);
-    if (!start_service(p, err) || !start_listeners(p, err) || !start_engine(p, &options, err))
+    if (p->config->tls_cert && !comma_http_has_tls())
+        return comma_fail(err, COMMA_E_UNSUPPORTED,
+                          "this build's libmicrohttpd has no TLS; terminate it before the server");
+    if (!start_service(p, err) || (!shared && !start_main(p, n_inherited, err)) || !start_admin(p, n_inherited, err) ||
+        !start_engine(p, &options, err))
         return false;
     comma_service_set_engine(p->service, p->engine);
     comma_service_set_state(p->service, COMMA_READY);
+    if (shared && !start_main(p, n_inherited, err))
+        return false;
     comma_log_plain(p->log, p->ready_line);
     comma_lifecycle_run(p, &clean);
     if (!clean) {

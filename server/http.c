@@ -335,12 +335,16 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
 
 /* ---- the listener ---- */
 
+/* In GnuTLS's words. RFC 8996: older ones must not be spoken. */
+static const char tls_versions[] = "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2";
+
 static struct MHD_Daemon *start_daemon(struct comma_http *http)
 {
     const struct comma_http_options *o = &http->options;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC;
     struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)o->tls_cert },
                                     { MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)o->tls_key },
+                                    { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)tls_versions },
                                     { MHD_OPTION_END, 0, NULL } };
     struct MHD_OptionItem plain[] = { { MHD_OPTION_END, 0, NULL } };
 

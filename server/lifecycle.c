@@ -56,14 +56,6 @@ static int next_signal(struct comma_process *p, int wait_ms)
     return read(p->reload, &n, sizeof(n)) == (ssize_t)sizeof(n) ? SIGHUP : 0;
 }
 
-bool comma_lifecycle_ended(struct comma_process *p)
-{
-    for (int s = next_signal(p, 0); s; s = next_signal(p, 0))
-        if (s != SIGHUP)
-            return true;
-    return false;
-}
-
 static void reload(struct comma_process *p)
 {
     struct comma_keys *keys = NULL;

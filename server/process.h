@@ -32,9 +32,6 @@ void comma_lifecycle_ask_reload(void *process); /* any thread */
  * false: jobs may still be running). A second signal ends the process at once. */
 void comma_lifecycle_run(struct comma_process *p, bool *clean);
 
-/* True if SIGTERM or SIGINT has come already, during the start. */
-bool comma_lifecycle_ended(struct comma_process *p);
-
 /* selftest.c: classifies a picture that is part of the binary with the backbone and each adapter, and looks whether
  * all is finite. Fails with COMMA_E_MODEL. */
 COMMA_MUST_CHECK

@@ -138,14 +138,18 @@ static bool is_public(const struct comma_exchange *ex)
     }
 }
 
-/* The key in "Authorization: Bearer KEY" or "X-API-Key: KEY". */
+/* The key in "Authorization: Bearer KEY" or "X-API-Key: KEY", without the blanks that the library leaves at its end. */
 static struct comma_text presented_key(const struct comma_head *head)
 {
-    struct comma_text value = comma_head_value(head, "Authorization");
+    struct comma_text key = comma_head_value(head, "Authorization");
 
-    if (value.size > 7 && strncasecmp(value.data, "Bearer ", 7) == 0)
-        return (struct comma_text){ value.data + 7, value.size - 7 };
-    return comma_head_value(head, "X-API-Key");
+    if (key.size > 7 && strncasecmp(key.data, "Bearer ", 7) == 0)
+        key = (struct comma_text){ key.data + 7, key.size - 7 };
+    else
+        key = comma_head_value(head, "X-API-Key");
+    while (key.size > 0 && (key.data[key.size - 1] == ' ' || key.data[key.size - 1] == '\t'))
+        key.size--;
+    return key;
 }
 
 static bool check_key(struct comma_exchange *ex, const struct comma_head *head, struct comma_problem *problem)

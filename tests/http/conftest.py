@@ -50,8 +50,8 @@ JSON = {"Content-Type": "application/json"}
 class Server:
     """comma serve with options, until stop(). `more` goes to Popen."""
 
-    def __init__(self, *args, env=None, **more):
-        self.process = subprocess.Popen([BINARY, "serve", "--port", "0", *args], stderr=subprocess.PIPE,
+    def __init__(self, *args, env=None, command=(BINARY,), **more):
+        self.process = subprocess.Popen([*command, "serve", "--port", "0", *args], stderr=subprocess.PIPE,
                                         stdout=subprocess.DEVNULL, text=True, env={**os.environ, **(env or {})}, **more)
         self.log, self.admin_port, self.port = [], None, None
         for line in self.process.stderr:
