@@ -257,4 +257,4 @@ def test_a_second_sigterm_ends_at_once_even_with_work_under_way(start, pizza):
         wait_until(lambda: server.lines("draining"))
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(30) == 128 + signal.SIGTERM
-    assert server.lines("killed")
+    wait_until(lambda: server.lines("killed"))
