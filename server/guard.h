@@ -4,7 +4,7 @@
  * libmicrohttpd 0.9.75 takes duplicate or contradictory Content-Length and Transfer-Encoding, names with a blank
  * before the colon, any method and any byte in a target. A proxy in front may read such a head differently, and then
  * the two disagree where the next request begins. So whatever has two readings is refused and the connection closed.
- * A pure function: no sockets, no allocation, any thread. tests/unit/guard.c reads as the list of what is refused. */
+ * A pure function: no sockets, no allocation, any thread. tests/http/test_framing.py reads as the list of what is refused. */
 #ifndef COMMA_SERVER_GUARD_H
 #define COMMA_SERVER_GUARD_H
 
