@@ -4,6 +4,7 @@ their own, asks them over HTTP, and takes all of it away again.
 
 Images are tagged by the path of this tree, so that a second run builds only what changed and two trees do not meet."""
 import atexit
+import contextlib
 import hashlib
 import http.client
 import itertools
@@ -185,12 +186,13 @@ class Container:
         return int(docker("wait", self.name, timeout=seconds))
 
     def processes(self):
-        """The /proc/PID/status of each of its processes as a dict; the first is the server."""
-        pids = docker("top", self.name, "-o", "pid").split("\n")[1:]
-        def read(pid):
-            lines = pathlib.Path(f"/proc/{pid.strip()}/status").read_text().split("\n")
-            return {k: v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        return [read(pid) for pid in pids]
+        """The /proc/PID/status of each of its processes as a dict; the first is the server. Decoders come and go."""
+        found = []
+        for pid in docker("top", self.name, "-o", "pid").split("\n")[1:]:
+            with contextlib.suppress(OSError):
+                lines = pathlib.Path(f"/proc/{pid.strip()}/status").read_text().split("\n")
+                found.append({k: v.strip() for k, _, v in (line.partition(":") for line in lines)})
+        return found
 
 
 @atexit.register

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 from container import OURS, ROOT, Unavailable, ask, base_image, build, docker, need_engine, wait_until
@@ -52,6 +53,7 @@ class Fleet:
             self.compose("up", "-d", "--no-build", "haproxy")
             self.wait_whole()
         except BaseException:
+            print(self.compose("logs", "--no-color", "--tail", "20"), file=sys.stderr)
             self.__exit__()
             raise
         return self

@@ -26,7 +26,6 @@ from fleet import REPLICAS, Fleet
 from load import noise_png, percentile, png
 
 MIB = 1 << 20
-PATIENCE = {"X-Request-Timeout": "2"}
 
 
 # ---- overload ----
@@ -43,14 +42,15 @@ PIZZA = (container.SAMPLES / "pizza.png").read_bytes()
 class Tally:
     """Answers by status, and how long those took; any thread."""
 
-    def __init__(self):
-        self.lock, self.seconds, self.first = threading.Lock(), collections.defaultdict(list), None
+    def __init__(self, patience):
+        self.lock, self.seconds = threading.Lock(), collections.defaultdict(list)
+        self.patience = {"X-Request-Timeout": str(patience)} if patience else {}
 
     def add(self, port):
         headers, body = heavy()
         began = time.monotonic()
         try:
-            status = ask(port, "POST", "/classify", body, {**headers, **PATIENCE}, timeout=60).status
+            status = ask(port, "POST", "/classify", body, {**headers, **self.patience}, timeout=60).status
         except OSError as e:
             status = type(e).__name__
         with self.lock:
@@ -67,9 +67,9 @@ class Tally:
               f"{ {str(k): len(v) for k, v in self.seconds.items()} }", flush=True)
 
 
-def closed_loop(port, clients, seconds):
+def closed_loop(port, clients, seconds, patience):
     """clients that send again as soon as they have their answer."""
-    tally, end = Tally(), time.monotonic() + seconds
+    tally, end = Tally(patience), time.monotonic() + seconds
 
     def client(_):
         while time.monotonic() < end:
@@ -79,9 +79,9 @@ def closed_loop(port, clients, seconds):
     return tally
 
 
-def open_loop(port, rate, seconds):
+def open_loop(port, rate, seconds, patience):
     """rate requests a second, however many are still under way."""
-    tally, began = Tally(), time.monotonic()
+    tally, began = Tally(patience), time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(600) as pool:
         for i in range(int(rate * seconds)):
             time.sleep(max(0, began + i / rate - time.monotonic()))
@@ -94,16 +94,16 @@ def memory_of(fleet):
             for name in REPLICAS}
 
 
-def overload(seconds):
+def overload(seconds, patience):
     with Fleet() as fleet:
         print("           offered     done  p50 ms   p99 ms  refused p50 refused p99  answers (a second, but the last)")
-        closed_loop(fleet.port, 8, 2)
-        capacity = closed_loop(fleet.port, 8, seconds)
+        closed_loop(fleet.port, 16, 2, patience)
+        capacity = closed_loop(fleet.port, 16, seconds, patience)
         capacity.report("capacity", seconds)
         before = memory_of(fleet)
-        over = open_loop(fleet.port, 10 * capacity.per_second(seconds), seconds)
+        over = open_loop(fleet.port, 10 * capacity.per_second(seconds), seconds, patience)
         over.report("ten times", seconds)
-        after = closed_loop(fleet.port, 8, seconds)
+        after = closed_loop(fleet.port, 16, seconds, patience)
         after.report("after", seconds)
         print(f"memory: {before} before, {memory_of(fleet)} after")
         kept = over.per_second(seconds) / capacity.per_second(seconds)
@@ -204,9 +204,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("part", choices=["overload", "memory"])
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--patience", type=float, help="seconds that each request of overload has (X-Request-Timeout)")
     options = parser.parse_args()
     try:
-        return 0 if {"overload": overload, "memory": memory}[options.part](options.seconds) else 1
+        if options.part == "overload":
+            return 0 if overload(options.seconds, options.patience) else 1
+        return 0 if memory(options.seconds) else 1
     except Unavailable as why:
         print(f"pressure: {why}", file=sys.stderr)
         return 2
