@@ -68,6 +68,14 @@ def test_confined_it_turns_healthy_and_gives_the_golden_scores(run, golden):
     assert docker("diff", server.name) == ""
 
 
+@pytest.mark.parametrize("backend, precision", [("openblas", "f32"), ("onednn", "f32")])
+def test_each_back_end_is_whole(run, pizza, backend, precision):
+    """What a library loads only when it is used would be missed by a look at what the binary links."""
+    server = run(*CONFINED, env={**OPEN, "COMMA_BACKEND": backend, "COMMA_PRECISION": precision}).wait_ready()
+    assert server.classify(pizza, LABELS).json["results"][0]["label"] == "pizza"
+    assert any(f'backend="{backend}",precision="{precision}"' in key for key in server.metrics())
+
+
 def test_it_has_no_rights_and_its_decoders_still_less(run):
     server = run(*CONFINED, env=OPEN).wait_ready()
     first, *decoders = server.processes()
