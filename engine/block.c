@@ -12,6 +12,9 @@
 /* Below this many multiply-adds a step is over before a second thread has joined. */
 #define MIN_CHUNK_MACS 400000
 
+/* Below this many, packing keys and values into tiles costs more than it saves. */
+#define MIN_TILE_QUERIES 16
+
 static inline size_t max(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -170,7 +173,10 @@ static void attend(const struct attention_job *j, struct comma_worker *self, siz
     };
 
     a.scratch = comma_arena_floats(&self->helper, comma_attention_scratch(a.n_shared + a.n_k, head_dim), 1, 1);
-    comma_kernels()->attention(&a);
+    if (j->b->coarse_attention && !a.causal && a.n_q >= MIN_TILE_QUERIES && head_dim % 32 == 0)
+        comma_kernels()->attention_bf16(&a);
+    else
+        comma_kernels()->attention(&a);
     comma_arena_release(&self->helper, mark);
 }
 
@@ -319,7 +325,8 @@ bool comma_block_load(struct comma_block *b, struct comma_gemm *g, const struct 
                                .heads = t->heads,
                                .mlp_dim = t->mlp_dim,
                                .activation = t->activation,
-                               .eps = t->layer_norm_eps };
+                               .eps = t->layer_norm_eps,
+                               .coarse_attention = strcmp(comma_gemm_precision(g), "f32") != 0 };
     if (load_vector(&b->ln_1_weight, clip, tower, layer, COMMA_LN_1_WEIGHT, err) &&
         load_vector(&b->ln_1_bias, clip, tower, layer, COMMA_LN_1_BIAS, err) &&
         load_vector(&b->ln_2_weight, clip, tower, layer, COMMA_LN_2_WEIGHT, err) &&

@@ -17,6 +17,7 @@ struct comma_block {
     size_t width, heads, mlp_dim;
     enum comma_activation activation;
     float eps;
+    bool coarse_attention; /* its products may be in bf16, as those of the linear layers are in less than f32 */
     float *ln_1_weight, *ln_1_bias, *ln_2_weight, *ln_2_bias; /* [width] */
     struct comma_linear *q;                                   /* [width, width] */
     struct comma_linear *kv;                                  /* [2 width, width]: keys, then values */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -34,9 +35,21 @@ static uint32_t detect_zen(void)
     return family >= 0x17 ? COMMA_CPU_ZEN : 0;
 }
 
+/* Registers of 8 KiB a thread are not everybody's: a process asks for them first, and may do so again. */
+static bool may_use_tiles(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
 static uint32_t detect(void)
 {
-    unsigned a, b, c, d, b7, c7, a71 = 0;
+    unsigned a, b, c, d, b7, c7, d7, a71 = 0;
     uint32_t features = detect_zen();
     uint64_t enabled;
 
@@ -45,7 +58,7 @@ static uint32_t detect(void)
     enabled = xgetbv0();
     if ((enabled & 6) != 6 || !(c & bit_AVX) || !(c & bit_FMA) || !(c & bit_F16C))
         return features;
-    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d) || !(b7 & bit_AVX2))
+    if (!__get_cpuid_count(7, 0, &a, &b7, &c7, &d7) || !(b7 & bit_AVX2))
         return features;
     features |= COMMA_CPU_AVX2;
     if ((enabled & 0xE6) != 0xE6 || !(b7 & bit_AVX512F) || !(b7 & bit_AVX512BW) || !(b7 & bit_AVX512VL) ||
@@ -56,6 +69,8 @@ static uint32_t detect(void)
         features |= COMMA_CPU_VNNI;
     if (__get_cpuid_count(7, 1, &a71, &b, &c, &d) && (a71 & (1u << 5)))
         features |= COMMA_CPU_BF16;
+    if ((enabled & 0x60000) == 0x60000 && (d7 & (1u << 22)) && (d7 & (1u << 24)) && may_use_tiles())
+        features |= COMMA_CPU_AMX;
     return features;
 }
 #elif defined(__aarch64__)

@@ -12,6 +12,7 @@ enum {
     COMMA_CPU_VNNI = 1 << 2,   /* AVX-512 VNNI: int8 dot products */
     COMMA_CPU_BF16 = 1 << 3,   /* AVX-512 BF16 dot products */
     COMMA_CPU_NEON = 1 << 4,
+    COMMA_CPU_AMX = 1 << 6, /* tiles of bf16, which the kernel has let this process use */
     COMMA_CPU_ZEN = 1 << 5, /* AMD family 17h and later: OpenBLAS is faster there with its Haswell kernels */
 };
 

@@ -58,7 +58,7 @@ struct comma_resize_rows {
 };
 
 struct comma_kernels {
-    const char *name; /* "c", "avx2", "avx512", "avx512_vnni", "neon" */
+    const char *name; /* "c", "avx2", "avx512", "avx512_vnni", "amx", "neon" */
 
     /* y = (x - mean) / sqrt(var + eps) * weight + bias over each row; population variance. y may be x. */
     void (*layer_norm)(float *y, size_t ldy, const float *x, size_t ldx, const float *weight, const float *bias,
@@ -72,6 +72,10 @@ struct comma_kernels {
 
     /* softmax(q k^T * scale, masked) v. */
     void (*attention)(const struct comma_attention *a);
+
+    /* The same, not causal, head_dim a multiple of 32 and at least one key: q, k, v and the weights may be rounded to
+     * bf16 on the way into their products. It is attention itself where the processor has nothing faster. */
+    void (*attention_bf16)(const struct comma_attention *a);
 
     /* Each row of y += bias [width]. */
     void (*add_bias)(float *y, size_t ldy, const float *bias, size_t rows, size_t width);
@@ -121,6 +125,7 @@ void comma_kernels_init_avx2(struct comma_kernels *k);
 void comma_kernels_init_avx512(struct comma_kernels *k);
 void comma_kernels_init_avx512_gemm(struct comma_kernels *k); /* part of avx512 */
 void comma_kernels_init_avx512_vnni(struct comma_kernels *k);
+void comma_kernels_init_amx(struct comma_kernels *k);
 void comma_kernels_init_neon(struct comma_kernels *k);
 
 #endif

@@ -134,6 +134,17 @@ static void run_attention_image(void)
     attend(ROWS, 0, ROWS, 0);
 }
 
+static void run_attention_bf16(void)
+{
+    struct comma_kernels coarse = *k;
+    const struct comma_kernels *all = k;
+
+    coarse.attention = k->attention_bf16;
+    k = &coarse;
+    attend(ROWS, 0, ROWS, 0);
+    k = all;
+}
+
 static void run_attention_half(void)
 {
     attend(100, 0, ROWS, 0);
@@ -175,6 +186,7 @@ static const struct bench {
     { "resize_vertical 54 rows", "ns/tap", run_vertical, 54.0 * 3 * N_OUT },
     { "resize_horizontal 54 taps", "ns/tap", run_horizontal, 8 * 54.0 * 3 * N_OUT },
     { "attention 199 x 199", "GFLOP/s", run_attention_image, 4.0 * ROWS *ROWS *HEAD_DIM },
+    { "attention_bf16 199 x 199", "GFLOP/s", run_attention_bf16, 4.0 * ROWS *ROWS *HEAD_DIM },
     { "attention 100 x 199", "GFLOP/s", run_attention_half, 4.0 * 100 * ROWS *HEAD_DIM },
     { "attention 77 x 77 causal", "GFLOP/s", run_attention_text, 4.0 * 77 * 39 * HEAD_DIM },
     { "attention 8 x (5 + 8) causal", "ns/call", run_attention_8, 1 },
@@ -209,9 +221,13 @@ static void make_data(void)
 
 int main(void)
 {
-    static const uint32_t levels[] = { 0, COMMA_CPU_AVX2, COMMA_CPU_AVX2 | COMMA_CPU_AVX512,
-                                       COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_VNNI, COMMA_CPU_NEON };
-    static struct comma_kernels tables[5];
+    static const uint32_t levels[] = { 0,
+                                       COMMA_CPU_AVX2,
+                                       COMMA_CPU_AVX2 | COMMA_CPU_AVX512,
+                                       COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_VNNI,
+                                       COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_BF16 | COMMA_CPU_AMX,
+                                       COMMA_CPU_NEON };
+    static struct comma_kernels tables[6];
     size_t n_levels = 0;
 
     for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)

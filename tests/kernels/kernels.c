@@ -7,6 +7,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,15 @@
 #include <cmocka.h>
 
 #include "engine/base/cpu.h"
+#include "engine/base/half.h"
 #include "engine/kernels/kernels.h"
 
 #define U   0x1p-24f
 #define GAP 1.25e33f /* what stands between rows */
 
 static const uint32_t levels[] = { COMMA_CPU_AVX2, COMMA_CPU_AVX2 | COMMA_CPU_AVX512,
-                                   COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_VNNI, COMMA_CPU_NEON };
+                                   COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_VNNI,
+                                   COMMA_CPU_AVX2 | COMMA_CPU_AVX512 | COMMA_CPU_BF16 | COMMA_CPU_AMX, COMMA_CPU_NEON };
 static struct comma_kernels c, fast;
 
 /* Runs a check with `fast` being each level in turn. */
@@ -524,6 +527,80 @@ static void a_key_that_is_not_seen_may_be_nan(void **state)
     on_each_level(check_nan);
 }
 
+static void round_to_bf16(float *x, size_t rows, size_t width, size_t ld)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < width; i++)
+            x[r * ld + i] = comma_bf16_to_f32(comma_f32_to_bf16(x[r * ld + i]));
+}
+
+/* Inputs that bf16 holds, so that scores are exact but for sums in f32. What is left: exp to 2^-14, and weights rounded
+ * to bf16, 2^-9 of each, to values below 2; the sum is that of the unrounded ones. */
+static void assert_coarse_attention_as_in_c(const struct shape *s, bool rounded)
+{
+    struct comma_attention a;
+    float *want, *got, tolerance = attention_tolerance(s) + 2 * (0x1p-9f + 2 * 0x1p-14f);
+
+    make_attention(&a, s);
+    if (rounded) {
+        round_to_bf16((float *)a.q, s->n_q, s->head_dim, a.ldq);
+        round_to_bf16((float *)a.shared_k, s->n_shared, s->head_dim, a.ld_shared);
+        round_to_bf16((float *)a.shared_v, s->n_shared, s->head_dim, a.ld_shared);
+        round_to_bf16((float *)a.k, s->n_k, s->head_dim, a.ldk);
+        round_to_bf16((float *)a.v, s->n_k, s->head_dim, a.ldv);
+    } else { /* q, k: 2^-8 of head_dim products below 2, twice in the softmax; v */
+        tolerance += 2 * 2 * (2 * sqrtf((float)s->head_dim) * 0x1p-8f) + 2 * 0x1p-9f;
+    }
+    want = rows_in(6, s->n_q, s->head_dim, a.ldo, 0, 1);
+    a.out = want;
+    c.attention(&a);
+    got = rows_in(7, s->n_q, s->head_dim, a.ldo, 0, 1);
+    a.out = got;
+    fast.attention_bf16(&a);
+    for (size_t r = 0; r < s->n_q; r++)
+        for (size_t i = 0; i < s->head_dim; i++)
+            assert_close(got[r * a.ldo + i], want[r * a.ldo + i], tolerance);
+    assert_gaps_kept(got, s->n_q, s->head_dim, a.ldo);
+}
+
+static void check_coarse_attention(void)
+{
+    static const size_t queries[] = { 1, 15, 16, 17, 50 }, shared[] = { 0, 5, 33 }, own[] = { 1, 15, 16, 31, 32, 70 };
+
+    for (size_t dim = 32; dim <= 128; dim += 32)
+        for (size_t i = 0; i < 5 * 3 * 6; i++)
+            assert_coarse_attention_as_in_c(
+                &(struct shape){ queries[i % 5], shared[i / 5 % 3], own[i / 15], dim, 0, 0 }, i % 4 != 0);
+    assert_coarse_attention_as_in_c(&(struct shape){ 199, 0, 199, 64, 0, 0 }, true);
+    assert_coarse_attention_as_in_c(&(struct shape){ 197, 2, 197, 64, 0, 0 }, false);
+}
+
+static void attention_in_bf16_is_as_in_c_but_for_rounding(void **state)
+{
+    (void)state;
+    on_each_level(check_coarse_attention);
+}
+
+static void check_coarse_nan(void)
+{
+    const struct shape s = { 20, 0, 20, 64, 0, 0 };
+    struct comma_attention a;
+
+    make_attention(&a, &s);
+    ((float *)a.q)[3 * a.ldq + 7] = NAN;
+    a.out = rows_in(6, s.n_q, s.head_dim, a.ldo, 0, 1);
+    fast.attention_bf16(&a);
+    for (size_t r = 0; r < s.n_q; r++)
+        for (size_t d = 0; d < s.head_dim; d++)
+            assert_true((r == 3) == isnan(a.out[r * a.ldo + d]));
+}
+
+static void a_query_that_is_nan_spoils_its_own_row_in_bf16_too(void **state)
+{
+    (void)state;
+    on_each_level(check_coarse_nan);
+}
+
 static void attention_to_one_key_is_its_value(void **state)
 {
     const struct shape s = { 9, 1, 0, 16, 0, 0 };
@@ -566,6 +643,8 @@ int main(void)
         cmocka_unit_test(attention_is_as_in_c_for_all_shapes),
         cmocka_unit_test(attention_does_not_depend_on_how_queries_are_split),
         cmocka_unit_test(a_key_that_is_not_seen_may_be_nan),
+        cmocka_unit_test(attention_in_bf16_is_as_in_c_but_for_rounding),
+        cmocka_unit_test(a_query_that_is_nan_spoils_its_own_row_in_bf16_too),
         cmocka_unit_test(attention_to_one_key_is_its_value),
         cmocka_unit_test(the_process_gets_its_fastest_level),
     };
