@@ -274,12 +274,10 @@ static enum MHD_Result take_head(struct call *call, const char *method, const ch
     call->stage = STAGE_BODY;
     if (comma_service_head(call->ex, &head) == COMMA_STEP_ANSWER) {
         /* libmicrohttpd closes a connection that is answered at its first call, so an answer that may
-         * keep it waits for the second, which comes at once where there is no body. */
-        if (!call->ex->answer.close) {
-            call->stage = STAGE_READY;
-            return MHD_YES;
-        }
-        return send_answer(call);
+         * keep it waits for the end of the request. */
+        if (call->ex->answer.close)
+            return send_answer(call);
+        call->stage = STAGE_READY;
     }
     return comma_watch_enter(call->peer->http->watch, &call->peer->watched, COMMA_PHASE_BODY, NULL) ? MHD_YES : MHD_NO;
 }
@@ -292,6 +290,15 @@ static enum MHD_Result take_body(struct call *call, const char *data, size_t *si
     if (!comma_watch_received(call->peer->http->watch, &call->peer->watched, n))
         return MHD_NO;
     return comma_service_body(call->ex, data, n) == COMMA_STEP_DROP ? MHD_NO : MHD_YES;
+}
+
+static enum MHD_Result skip_body(struct call *call, size_t *size)
+{
+    const size_t n = *size;
+
+    *size = 0;
+    call->ex->body_seen += n;
+    return comma_watch_received(call->peer->http->watch, &call->peer->watched, n) ? MHD_YES : MHD_NO;
 }
 
 static enum MHD_Result take_end(struct call *call)
@@ -323,8 +330,9 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *connection, con
         return take_head(call, method, version);
     case STAGE_BODY:
         return *size > 0 ? take_body(call, data, size) : take_end(call);
-    case STAGE_READY: /* nothing of a body came */
-    case STAGE_WORK:  /* resumed: the answer is there */
+    case STAGE_READY: /* a short body that is not wanted, then its end */
+        return *size > 0 ? skip_body(call, size) : send_answer(call);
+    case STAGE_WORK: /* resumed: the answer is there */
         return send_answer(call);
     case STAGE_SENT: /* the rest of a body that was answered early */
         *size = 0;

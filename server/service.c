@@ -9,6 +9,7 @@
 #include "server/service_state.h"
 
 enum {
+    MOST_SKIPPED = 64 << 10,   /* bytes of a body that nobody wants, to keep its connection */
     OVERHEAD_BYTES = 64 << 10, /* what a request takes besides its body */
     GRACE_NS = 20000000        /* how long the engine may take to notice a deadline by itself */
 };
@@ -289,6 +290,15 @@ static void answer_reload(struct comma_exchange *ex)
     ex->answer.status = 202;
 }
 
+/* Whether what comes behind a head that is answered already is known to end soon: then the connection is kept, which is
+ * cheaper for both than a new one. Else it is closed, or the body would be taken for the next request. */
+static bool may_skip_body(const struct comma_exchange *ex, const struct comma_head *head)
+{
+    if (ex->problem == COMMA_PROBLEM_LENGTH_REQUIRED || ex->framing.chunked)
+        return false;
+    return ex->framing.length == 0 || (ex->framing.length <= MOST_SKIPPED && !comma_head_value(head, "Expect").data);
+}
+
 enum comma_step comma_service_head(struct comma_exchange *ex, const struct comma_head *head)
 {
     struct comma_service *s = ex->service;
@@ -332,9 +342,7 @@ enum comma_step comma_service_head(struct comma_exchange *ex, const struct comma
     comma_buffer_init(&ex->body, s->options.limits.max_body_bytes);
     return COMMA_STEP_BODY;
 answer:
-    /* What is not read of the body would be taken for the next request; so would a body that came without a length. */
-    if (ex->framing.chunked || ex->framing.length > 0 || ex->problem == COMMA_PROBLEM_LENGTH_REQUIRED ||
-        comma_service_state(s) == COMMA_DRAINING)
+    if (!may_skip_body(ex, head) || comma_service_state(s) == COMMA_DRAINING)
         ex->answer.close = true;
     return COMMA_STEP_ANSWER;
 }

@@ -54,6 +54,14 @@ def test_the_queue_has_an_end_and_says_so_before_the_body_comes(start, pizza):
         got = refused.recv(65536)
         assert got.startswith(b"HTTP/1.1 503 ") and b"100 Continue" not in got
         assert re.search(rb"\r\nRetry-After: [123]\r\n", got) and b"queue is full" in got
+        # A short body is skipped and its connection kept, for the next try; a long one is not waited for.
+        kept = server.connect()
+        for _ in range(2):
+            answer = server.ask("POST", "/classify?labels=a", pizza, PNG, connection=kept)
+            assert answer.status == 503 and "Connection" not in answer.headers
+        assert server.ask("GET", "/healthz", connection=kept).status == 200
+        long = begin(server, b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nxx").recv(65536)
+        assert long.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in long
         for path in ("/healthz", "/readyz", "/models", "/metrics", "/openapi.yaml"):  # what is not queued is served on
             assert server.ask("GET", path).status == 200
     assert [status_of(s) for s in held] == [200] * 4
