@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,19 @@ static void check_answers(const char *answers, size_t size)
         at += check_answer(answers + at, size - at, at == 0);
 }
 
+/* From ever another address: the ports of one are used up in seconds, each being kept for a minute by the kernel. */
+static int open_connection(void)
+{
+    static uint32_t n;
+    const struct sockaddr_in from = { .sin_family = AF_INET, .sin_addr = { htonl(0x7F010000 + n++ % 60000) } };
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    must(fd >= 0 && setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){ 1 }, sizeof(int)) == 0 &&
+         bind(fd, (const struct sockaddr *)&from, sizeof(from)) == 0 &&
+         connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0);
+    return fd;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char after[] = "\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
@@ -130,8 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         start();
     if (size > MOST_INPUT)
         return -1;
-    p = (struct pollfd){ socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), POLLIN, 0 };
-    must(p.fd >= 0 && connect(p.fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+    p = (struct pollfd){ open_connection(), POLLIN, 0 };
     /* Whatever does not go out was answered already. */
     if (size == 0 || send(p.fd, data, size, MSG_NOSIGNAL) == (ssize_t)size)
         (void)!send(p.fd, after, sizeof(after) - 1, MSG_NOSIGNAL);
