@@ -99,8 +99,12 @@ def hold(port, n):
 
 
 def cgroup(name, limit):
-    """A cgroup of that limit, and what puts a process into it; None where there is no cgroup v2 to write to."""
+    """A cgroup of that limit; None where there is no cgroup v2 that can be written to."""
     top = pathlib.Path("/sys/fs/cgroup")
+    control = top / "cgroup.subtree_control"
+    if not control.exists() or "memory" not in control.read_text():
+        print("no cgroup v2 with a memory controller here")
+        return None
     try:
         group = top / name
         group.mkdir(exist_ok=True)
@@ -128,7 +132,7 @@ def main():
     if options.cgroup:
         group = cgroup("comma-load", ceiling)
         if not group:
-            return 1
+            return 2
         wrap, arguments = ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$0" "$@"'), arguments[:-2]
     if options.limit:
         wrap = ("prlimit", f"--as={options.limit * MIB}", *wrap)
