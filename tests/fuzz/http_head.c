@@ -3,6 +3,7 @@
  * trace context, the log. The service has no model, so that no body is read. Each answer must be a whole and clean one.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -21,10 +22,12 @@ enum { MOST_INPUT = 64 << 10, MOST_ANSWER = 4 << 20, PATIENCE_MS = 20 };
 
 static struct sockaddr_in address;
 
-static void must(bool condition)
+#define must(condition) ((condition) ? (void)0 : fail(#condition))
+
+static void fail(const char *condition)
 {
-    if (!condition)
-        abort();
+    fprintf(stderr, "not so: %s (errno: %s)\n", condition, strerror(errno));
+    abort();
 }
 
 static void reload(void *user)
