@@ -2,7 +2,8 @@
 /* openblas.c - the default back end: f32 through cblas_sgemm, weights where they lie in the mapping.
  *
  * OpenBLAS copies the weights into its own order in each call, so nothing is packed at load and a model is ready at
- * once. Its own threads stay off: the engine's threads call it on column ranges. */
+ * once. For a few rows, a lone label or the prompts at load, that copy is most of the time, and a kernel of ours reads
+ * the weights where they lie. Its own threads stay off: the engine's threads call it on column ranges. */
 #include <cblas.h>
 #include <limits.h>
 #include <pthread.h>
@@ -13,6 +14,7 @@
 #include "engine/base/checked.h"
 #include "engine/comma.h"
 #include "engine/gemm/gemm_impl.h"
+#include "engine/kernels/kernels.h"
 
 #define MAX_PARTS 3
 
@@ -65,7 +67,8 @@ static void run(const struct comma_linear *l, const float *x, size_t ldx, const 
                 size_t n1, float *y, size_t ldy, bool accumulate, void *workspace)
 {
     const struct linear *o = (const struct linear *)l;
-    const float beta = start_from_bias(o, m, n0, n1, y, ldy, accumulate);
+    const bool few = m <= comma_kernels()->most_few_rows;
+    const float beta = few ? 0 : start_from_bias(o, m, n0, n1, y, ldy, accumulate);
     const size_t rows = (m + COMMA_ROW_TILE - 1) / COMMA_ROW_TILE * COMMA_ROW_TILE;
     size_t first = 0;
 
@@ -73,7 +76,12 @@ static void run(const struct comma_linear *l, const float *x, size_t ldx, const 
     for (size_t p = 0; p < o->n_parts; first += o->parts[p++].n) {
         const size_t lo = n0 > first ? n0 - first : 0, hi = n1 > first ? min(n1 - first, o->parts[p].n) : 0;
 
-        if (lo < hi) /* the sizes fit an int: checked when the layer was made, and m by the caller's arena */
+        if (lo >= hi)
+            continue;
+        if (few)
+            comma_kernels()->few_rows(y + first + lo, ldy, x, ldx, m, o->parts[p].w + lo * l->k, l->k, hi - lo, l->k,
+                                      o->bias ? o->bias + first + lo : NULL, accumulate);
+        else /* the sizes fit an int: checked when the layer was made, and m by the caller's arena */
             cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)(hi - lo), (int)l->k, 1.0f, x,
                         (int)ldx, o->parts[p].w + lo * l->k, (int)l->k, beta, y + first + lo, (int)ldy);
     }

@@ -14,6 +14,8 @@ enum {
     LANES = 8,
     TILE_ROWS = 6, /* attention: 6 x 2 sums, 2 vectors of keys or values, a query: 15 of 16 registers */
     TILE_VECTORS = 2,
+    DOT_X = 4, /* few_rows: 4 x 2 sums, 2 vectors of weights, one of x: 11 of 16 registers */
+    DOT_W = 2,
 };
 
 /* n lanes of ones, then zeros */
@@ -306,6 +308,8 @@ void comma_kernels_init_avx2(struct comma_kernels *k)
     k->attention = attention;
     k->add_bias = add_bias;
     k->dot_rows = dot_rows;
+    k->few_rows = few_rows;
+    k->most_few_rows = 8;
     k->softmax = softmax;
     k->f16_to_f32 = f16_to_f32;
     k->bf16_to_f32 = bf16_to_f32;

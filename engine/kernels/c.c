@@ -140,6 +140,17 @@ static void dot_rows(float *out, const float *x, const float *w, size_t ldw, siz
         out[r] = dot(x, w + r * ldw, width);
 }
 
+static void few_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t m, const float *w, size_t ldw, size_t n,
+                     size_t k, const float *bias, int accumulate)
+{
+    for (size_t j = 0; j < n; j++, w += ldw)
+        for (size_t i = 0; i < m; i++) {
+            const float v = dot(x + i * ldx, w, k) + (bias ? bias[j] : 0);
+
+            y[i * ldy + j] = accumulate ? y[i * ldy + j] + v : v;
+        }
+}
+
 static void f16_to_f32(float *out, const uint16_t *in, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -262,6 +273,8 @@ void comma_kernels_init_c(struct comma_kernels *k)
         .attention = attention,
         .add_bias = add_bias,
         .dot_rows = dot_rows,
+        .few_rows = few_rows,
+        .most_few_rows = 1,
         .softmax = softmax,
         .f16_to_f32 = f16_to_f32,
         .bf16_to_f32 = bf16_to_f32,

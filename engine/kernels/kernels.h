@@ -83,6 +83,13 @@ struct comma_kernels {
     /* out[i] = sum_j x[j] * w[i * ldw + j], i < rows: one vector against the rows of a matrix. */
     void (*dot_rows)(float *out, const float *x, const float *w, size_t ldw, size_t rows, size_t width);
 
+    /* y = x w^T + bias (NULL: none), or y += that, for few rows x: weights pass through once, where they lie, which a GEMM
+     * library that first copies them into an order of its own cannot do.
+     *   x [m, k], w [n, k] as torch stores a Linear, y [m, n] */
+    void (*few_rows)(float *y, size_t ldy, const float *x, size_t ldx, size_t m, const float *w, size_t ldw, size_t n,
+                     size_t k, const float *bias, int accumulate);
+    size_t most_few_rows; /* m up to which that is faster than OpenBLAS: tests/bench/LOG.md */
+
     /* In place: exp(x - max) / sum; n >= 1. Accumulates the sum in f64. */
     void (*softmax)(float *x, size_t n);
 

@@ -14,6 +14,8 @@ enum {
     LANES = 4,
     TILE_ROWS = 6, /* attention: 6 x 4 sums, 4 vectors of keys or values, a query: 29 of 32 registers */
     TILE_VECTORS = 4,
+    DOT_X = 4, /* few_rows: 4 x 4 sums, 4 vectors of weights, one of x: 21 of 32 registers */
+    DOT_W = 4,
 };
 
 static inline vf v_set1(float x)
@@ -342,6 +344,8 @@ void comma_kernels_init_neon(struct comma_kernels *k)
     k->attention = attention;
     k->add_bias = add_bias;
     k->dot_rows = dot_rows;
+    k->few_rows = few_rows;
+    k->most_few_rows = 4;
     k->softmax = softmax;
     k->f16_to_f32 = f16_to_f32;
     k->bf16_to_f32 = bf16_to_f32;

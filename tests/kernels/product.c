@@ -213,13 +213,62 @@ static void sums_are_finished_as_in_c(void **state)
     on_each_level(check_finish);
 }
 
+/* ---- few_rows ---- */
+
+static void check_few_rows_of(size_t m, size_t n, size_t k, int accumulate, int with_bias)
+{
+    const size_t ldx = k + 1, ldw = k + 3, ldy = n + 2, n_y = (m - 1) * ldy + n;
+    float *x = floats((m - 1) * ldx + k, -1, 1), *w = floats((n - 1) * ldw + k, -1, 1), *bias = floats(n, -1, 1);
+    float *got = floats(n_y, -1, 1), *want = malloc(n_y * sizeof(*want));
+
+    memcpy(want, got, n_y * sizeof(*want));
+    c.few_rows(want, ldy, x, ldx, m, w, ldw, n, k, with_bias ? bias : NULL, accumulate);
+    fast.few_rows(got, ldy, x, ldx, m, w, ldw, n, k, with_bias ? bias : NULL, accumulate);
+    for (size_t i = 0; i < n_y; i++) /* k products below 1, each rounded, in either order */
+        assert_true(fabsf(got[i] - want[i]) <= (float)(k + 4) * 0x1p-23f * (float)k);
+    for (size_t r = 0; r + 1 < m; r++)
+        assert_memory_equal(got + r * ldy + n, want + r * ldy + n, 2 * sizeof(float));
+    free(x);
+    free(w);
+    free(bias);
+    free(got);
+    free(want);
+}
+
+static void check_few_rows(void)
+{
+    for (size_t m = 1; m <= 15; m++)
+        for (size_t n = 1; n <= 10; n++)
+            check_few_rows_of(m, n, 1 + (m * 7 + n * 13) % 70, (int)(m % 2), (int)(n % 2));
+    check_few_rows_of(24, 64, 768, 1, 1);
+}
+
+static void few_rows_are_as_in_c(void **state)
+{
+    (void)state;
+    on_each_level(check_few_rows);
+}
+
+/* The definition: small whole numbers, counted by hand. */
+static void few_rows_in_c_is_a_product(void **state)
+{
+    const float x[] = { 1, 2, 3, 4 }, w[] = { 5, 6, 7, 8, 9, 10 }, bias[] = { 100, 200, 300 };
+    float y[] = { 1, 1, 1, 1, 1, 1 };
+    const float want[] = { 118, 224, 330, 140, 254, 368 };
+
+    (void)state;
+    comma_kernels_init(&c, 0);
+    c.few_rows(y, 3, x, 2, 2, w, 2, 3, 2, bias, 1);
+    for (size_t i = 0; i < 6; i++)
+        assert_true(y[i] == want[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(f32_becomes_bf16_as_in_c),
-        cmocka_unit_test(a_row_is_quantized_as_in_c),
-        cmocka_unit_test(quantized_values_come_back),
-        cmocka_unit_test(sums_are_finished_as_in_c),
+        cmocka_unit_test(f32_becomes_bf16_as_in_c),   cmocka_unit_test(a_row_is_quantized_as_in_c),
+        cmocka_unit_test(quantized_values_come_back), cmocka_unit_test(sums_are_finished_as_in_c),
+        cmocka_unit_test(few_rows_are_as_in_c),       cmocka_unit_test(few_rows_in_c_is_a_product),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
