@@ -199,8 +199,8 @@ bool comma_engine_list_adapters(struct comma_engine *engine, struct comma_adapte
 /* GFLOP/s of fused multiply-adds in f32 that `n_threads` threads reach together in about `seconds`. */
 double comma_measure_peak_gflops(unsigned n_threads, double seconds);
 
-/* Encodes one random picture's pixels `n` times on all threads at once (each its own images) or one after another split
- * over all threads (lone). Returns seconds taken; the engine should be idle. */
+/* Encodes one random picture's pixels `n` times: on all threads at once, each its own batches as a deep queue gives them,
+ * or one after another split over all threads (lone). Returns seconds taken; the engine should be idle. */
 COMMA_MUST_CHECK
 bool comma_engine_time_images(struct comma_engine *engine, struct comma_adapter *adapter, size_t n, bool lone,
                               double *seconds, struct comma_error *err);

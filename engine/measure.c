@@ -21,16 +21,23 @@ struct image_call {
     struct comma_engine *e;
     struct comma_adapter *adapter;
     const float *pixels;
+    size_t n, per_batch;
+    atomic_size_t next; /* first image of the next batch; relaxed: batches are independent */
 };
 
-static void encode_image(void *arg, struct comma_worker *w)
+static void encode_images(void *arg, struct comma_worker *w)
 {
-    const struct image_call *c = arg;
+    struct image_call *c = arg;
     const struct comma_mark mark = comma_arena_mark(&w->arena);
-    float *feature = comma_arena_floats(&w->arena, c->e->vision.embed_dim, 1, 1);
-    const struct comma_picture picture = { c->pixels, &c->adapter->vision, feature };
+    const size_t first = atomic_fetch_add_explicit(&c->next, c->per_batch, memory_order_relaxed);
+    const size_t n = first >= c->n ? 0 : c->n - first < c->per_batch ? c->n - first : c->per_batch;
+    struct comma_picture *pictures = comma_arena_take(&w->arena, (n + 1) * sizeof(*pictures));
+    float *features = comma_arena_floats(&w->arena, n + 1, c->e->vision.embed_dim, 1);
 
-    comma_vision_encode(&c->e->vision, w, &picture, 1, NULL, NULL);
+    for (size_t i = 0; i < n; i++)
+        pictures[i] = (struct comma_picture){ c->pixels, &c->adapter->vision, features + i * c->e->vision.embed_dim };
+    if (n)
+        comma_vision_encode(&c->e->vision, w, pictures, n, NULL, NULL);
     comma_arena_release(&w->arena, mark);
 }
 
@@ -39,7 +46,11 @@ bool comma_engine_time_images(struct comma_engine *engine, struct comma_adapter 
 {
     const size_t size = 3 * engine->vision.image_size * engine->vision.image_size;
     float *pixels = comma_alloc_floats(size);
-    struct image_call call = { engine, adapter ? adapter : engine->plain, pixels };
+    struct image_call call = { .e = engine,
+                               .adapter = adapter ? adapter : engine->plain,
+                               .pixels = pixels,
+                               .n = n,
+                               .per_batch = lone ? 1 : engine->max_pictures };
     bool ok = true;
     int64_t t0;
 
@@ -47,12 +58,17 @@ bool comma_engine_time_images(struct comma_engine *engine, struct comma_adapter 
         return comma_fail(err, COMMA_E_NOMEM, "out of memory for a picture");
     for (size_t i = 0; i < size; i++)
         pixels[i] = (float)(int64_t)(scramble(i) >> 32) * 0x1p-31f - 1.0f;
+    atomic_init(&call.next, 0);
     t0 = comma_now_ns();
     if (lone) {
         for (size_t i = 0; i < n; i++)
-            comma_engine_call(engine, encode_image, &call);
-    } else {
-        ok = comma_engine_call_many(engine, n, encode_image, &call, err);
+            comma_engine_call(engine, encode_images, &call);
+    } else { /* as a deep queue is served: batches, as many for each thread */
+        const size_t round = call.per_batch * engine->n_threads;
+        const size_t n_batches = (n + round - 1) / round * engine->n_threads;
+
+        call.per_batch = (n + n_batches - 1) / n_batches;
+        ok = comma_engine_call_many(engine, n_batches, encode_images, &call, err);
     }
     *seconds = comma_ms(comma_now_ns() - t0) * 1e-3;
     free(pixels);
