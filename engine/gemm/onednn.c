@@ -201,18 +201,34 @@ static const struct comma_linear_ops ops = { .destroy = destroy,
 
 /* ---- making a layer ---- */
 
+/* Largest magnitude of w, sixteen side by side, so that it becomes vectors. */
+static float largest(const float *w, size_t n)
+{
+    float lanes[16] = { 0 }, most = 0;
+    size_t i = 0;
+
+    for (; i + 16 <= n; i += 16)
+        for (size_t l = 0; l < 16; l++) {
+            const float v = fabsf(w[i + l]);
+
+            lanes[l] = v > lanes[l] ? v : lanes[l];
+        }
+    for (; i < n; i++)
+        most = fabsf(w[i]) > most ? fabsf(w[i]) : most;
+    for (size_t l = 0; l < 16; l++)
+        most = lanes[l] > most ? lanes[l] : most;
+    return most;
+}
+
 /* A weight of `rows` outputs in one panel: f32 rows to s8 with a scale each. */
 static void quantize_outputs(struct linear *o, const float *w, size_t first, size_t rows, int8_t *out)
 {
     const size_t k = o->base.k;
 
     for (size_t i = 0; i < rows; i++, w += k, out += k) {
-        float most = 0, inverse;
+        const float most = largest(w, k), inverse = most > 1e-30f ? 127 / most : 0;
         int32_t sum = 0;
 
-        for (size_t j = 0; j < k; j++)
-            most = fmaxf(most, fabsf(w[j]));
-        inverse = most > 0 ? 127 / most : 0;
         for (size_t j = 0; j < k; j++) {
             out[j] = (int8_t)lrintf(w[j] * inverse);
             sum += out[j];

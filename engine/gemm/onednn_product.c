@@ -70,6 +70,13 @@ static const struct kind {
     [COMMA_ONEDNN_INT8] = { dnnl_u8, dnnl_s8, dnnl_s32, dnnl_BA16a64b4a, 1, 64 },
 };
 
+/* One thread for what this thread makes and runs: a number in its own storage, so it costs nothing. */
+static void stay_single(void)
+{
+    if (omp_set_num_threads)
+        omp_set_num_threads(1);
+}
+
 static size_t round_up(size_t n, size_t step)
 {
     return (n + step - 1) / step * step;
@@ -258,8 +265,7 @@ bool comma_onednn_open(struct comma_onednn **out, struct comma_error *err)
 
     if (!o)
         return comma_fail(err, COMMA_E_NOMEM, "out of memory for oneDNN");
-    if (omp_set_num_threads)
-        omp_set_num_threads(1); /* of this thread: what it makes is for one */
+    stay_single();
     if ((status = dnnl_engine_create(&o->engine, dnnl_cpu, 0)) != dnnl_success ||
         (status = dnnl_stream_create(&o->stream, o->engine, dnnl_stream_default_flags)) != dnnl_success) {
         comma_onednn_close(o);
@@ -471,6 +477,7 @@ bool comma_onednn_run(const struct comma_onednn *o, enum comma_onednn_kind kind,
     dnnl_stream_t stream = NULL;
     bool ok;
 
+    stay_single();
     ok = make_memory(&memory[0], p->x, o->engine, (void *)(uintptr_t)x) == dnnl_success &&
          make_memory(&memory[1], p->w, o->engine, (void *)(uintptr_t)w) == dnnl_success &&
          make_memory(&memory[2], p->sums, o->engine, sums) == dnnl_success &&
