@@ -2,12 +2,14 @@
 # packages.sh - the Debian and Ubuntu packages of the project, and how missing ones are installed. Sourced by
 # ./quickstart and ./check; POSIX sh.
 
-# To build and serve. libdnnl-dev is the optional GEMM back end.
-build_packages="gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev libopenblas-dev \
-libjpeg-dev libstb-dev libutf8proc-dev libxxhash-dev libpcre2-dev libseccomp-dev libzip-dev zlib1g-dev curl"
+# To build and serve. The optional ones are left out where the distribution has them not: libdnnl-dev is the packing GEMM
+# back end.
+optional_packages="libdnnl-dev"
+build_packages="$optional_packages gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev libopenblas-dev \
+libjpeg-dev libstb-dev libutf8proc-dev libxxhash-dev libseccomp-dev libzip-dev zlib1g-dev curl"
 
 # To test, beside those.
-test_packages="libcmocka-dev libdnnl-dev clang libclang-rt-dev binutils python3 python3-pytest python3-numpy python3-pil \
+test_packages="libcmocka-dev clang libclang-rt-dev binutils python3 python3-pytest python3-numpy python3-pil \
 python3-jsonschema python3-yaml python3-kubernetes"
 
 # The container tests run where a Docker engine does: they make a base image by debootstrap, and start compose.yaml.
@@ -26,6 +28,20 @@ is_installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
+# is_optional PACKAGE
+is_optional() {
+    case " $optional_packages " in *" $1 "*) return 0 ;; esac
+    return 1
+}
+
+# without_unknown PACKAGE...: prints them, but for optional ones that the lists do not have.
+without_unknown() {
+    for package in "$@"; do
+        ! is_optional "$package" || apt-cache show "$package" >/dev/null 2>&1 || continue
+        printf ' %s' "$package"
+    done
+}
+
 # install_packages PACKAGE...: those that are missing, and no word if none is. Needs root or sudo only if one is.
 install_packages() {
     if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
@@ -41,6 +57,7 @@ install_packages() {
     as_root=
     if [ "$(id -u)" != 0 ]; then
         if ! command -v sudo >/dev/null; then
+            [ "$missing" != " $optional_packages" ] || return 0
             echo "These packages are missing, and without root or sudo they cannot be installed:" >&2
             echo "  apt-get install$missing" >&2
             return 1
@@ -50,10 +67,10 @@ install_packages() {
     echo "Installing$missing"
     log=$(mktemp) || return 1
     # Lists may be old or not there at all; a lock that another apt-get holds is waited for.
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2046,SC2086
     if $as_root apt-get -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 &&
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y \
-            --no-install-recommends $missing >>"$log" 2>&1; then
+            --no-install-recommends $(without_unknown $missing) >>"$log" 2>&1; then
         rm -f "$log"
         return 0
     fi
