@@ -44,6 +44,7 @@ struct comma_engine_options {
     size_t label_cache_bytes; /* 256 MiB by default */
     size_t max_queue;         /* jobs that may wait; submit fails with COMMA_E_BUSY beyond. 1,024 by default */
     struct comma_image_limits image;
+    bool no_own_adapters;   /* leave a model directory's adapters/ folder to the caller */
     bool fast_decode;       /* scaled JPEG decoding for large photos: faster, changes pixels */
     comma_decode_fn decode; /* NULL: in this process */
     void *decode_user;
@@ -52,7 +53,8 @@ struct comma_engine_options {
 struct comma_engine_options comma_engine_default_options(void);
 
 /* Opens the model, folds what can be folded, starts the threads, and opens the adapters that lie in the model's own
- * adapters/ folder. Fails with COMMA_E_MODEL, COMMA_E_IO, COMMA_E_UNSUPPORTED or COMMA_E_NOMEM. */
+ * adapters/ folder; one that is broken fails it. Fails with COMMA_E_MODEL, COMMA_E_IO, COMMA_E_UNSUPPORTED or
+ * COMMA_E_NOMEM. */
 COMMA_MUST_CHECK
 bool comma_engine_open(const struct comma_engine_options *options, struct comma_engine **out, struct comma_error *err);
 

@@ -128,7 +128,8 @@ static bool convert_model(struct comma_conversion *c, struct comma_converted *ou
     out->has_tokenizer = c->tokenizer != NULL;
     if (!out->has_tokenizer)
         comma_convert_warn(c,
-                           "%s: comes without a tokenizer, so the result takes images only; for labels give CLIP's "
+                           "%s: comes without a tokenizer, so the result takes images only and cannot be served; for "
+                           "labels give CLIP's "
                            "bpe_simple_vocab_16e6.txt.gz, or a merges.txt, as --merges",
                            o->source);
     c->total = comma_convert_weight_bytes(c->clip, &store) + adapter_bytes(c);

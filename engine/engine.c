@@ -125,7 +125,7 @@ bool comma_engine_open_clip(const struct comma_engine_options *options, struct c
         goto fail;
     }
     if (!comma_adapter_make(e, comma_clip_name(e->clip), NULL, &e->plain, err) ||
-        !comma_engine_add_own_adapters(e, err))
+        (!(options->no_own_adapters && options->model_dir) && !comma_engine_add_own_adapters(e, err)))
         goto fail;
     *out = e;
     return true;

@@ -18,15 +18,20 @@ struct stamp {
     struct timespec changed;
 };
 
+/* Where an adapter comes from; of one name the first counts. */
+enum source { NAMED, FOLDER, MODEL };
+
 struct entry {
     char name[65];
     char *dir;
-    bool from_folder, served, seen;
+    enum source source;
+    bool served, seen;
     struct stamp config, weights;
 };
 
 struct comma_adapter_set {
     const char *folder; /* NULL: none */
+    char *own;          /* the model's adapters/; NULL: none, or embedded */
     struct entry *items;
     size_t n;
 };
@@ -49,7 +54,7 @@ static struct entry *entry_of(struct comma_adapter_set *set, const char *name, s
         return NULL;
     }
     set->items = items;
-    items[set->n] = (struct entry){ .from_folder = true };
+    items[set->n] = (struct entry){ .source = MODEL };
     memcpy(items[set->n].name, name, size);
     return &items[set->n++];
 }
@@ -63,19 +68,22 @@ static bool add_named(struct comma_adapter_set *set, const char *item, struct co
         return false;
     if (e->dir)
         return comma_fail(err, COMMA_E_INPUT, "--adapter: the name %s is given twice", e->name);
-    e->from_folder = false;
+    e->source = NAMED;
     e->dir = strdup(equals + 1);
     return e->dir || comma_fail(err, COMMA_E_NOMEM, "out of memory for the list of adapters");
 }
 
-bool comma_adapter_set_create(const struct comma_strings *named, const char *dir, struct comma_adapter_set **out,
-                              struct comma_error *err)
+bool comma_adapter_set_create(const struct comma_strings *named, const char *dir, const char *model_dir,
+                              struct comma_adapter_set **out, struct comma_error *err)
 {
     struct comma_adapter_set *set = calloc(1, sizeof(*set));
-    bool ok = set || comma_fail(err, COMMA_E_NOMEM, "out of memory for the list of adapters");
+    bool ok = set && (!model_dir || asprintf(&set->own, "%s/adapters", model_dir) >= 0);
 
-    if (ok)
-        set->folder = dir;
+    if (!ok) {
+        free(set);
+        return comma_fail(err, COMMA_E_NOMEM, "out of memory for the list of adapters");
+    }
+    set->folder = dir;
     for (size_t i = 0; ok && i < named->n; i++)
         ok = add_named(set, named->items[i], err);
     if (ok)
@@ -92,6 +100,7 @@ void comma_adapter_set_destroy(struct comma_adapter_set *set)
     for (size_t i = 0; i < set->n; i++)
         free(set->items[i].dir);
     free(set->items);
+    free(set->own);
     free(set);
 }
 
@@ -113,35 +122,56 @@ static bool same(const struct stamp *a, const struct stamp *b)
            a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
 }
 
-/* Notes the adapters in the folder: those with an adapter_config.json. */
-static bool scan(struct comma_adapter_set *set, struct comma_error *err)
+/* Gives the entry of a name to a folder, unless one that comes first has it. */
+static bool claim(struct entry *e, enum source source, const char *path, struct comma_error *err)
 {
-    DIR *folder = opendir(set->folder);
+    if (e->source == NAMED || e->seen)
+        return true;
+    e->seen = true;
+    if (e->dir && strcmp(e->dir, path) == 0)
+        return true;
+    free(e->dir);
+    e->dir = strdup(path);
+    e->source = source;
+    e->config = e->weights = (struct stamp){ 0 }; /* so that it is opened from here */
+    return e->dir || comma_fail(err, COMMA_E_NOMEM, "out of memory for the list of adapters");
+}
+
+/* Notes the adapters in a folder: those with an adapter_config.json. */
+static bool scan(struct comma_adapter_set *set, const char *path, enum source source, struct comma_log *log,
+                 struct comma_error *err)
+{
+    DIR *folder = opendir(path);
     struct dirent *d;
     bool ok = true;
 
+    if (!folder && errno == ENOENT && source == MODEL)
+        return true;
     if (!folder)
-        return comma_fail(err, COMMA_E_IO, "--adapters %s: %s", set->folder, strerror(errno));
+        return comma_fail(err, COMMA_E_IO, "%s%s: %s", source == FOLDER ? "--adapters " : "", path, strerror(errno));
     while (ok && (d = readdir(folder))) {
-        char path[PATH_MAX];
+        char dir[PATH_MAX];
         struct stamp stamp;
         struct entry *e;
 
-        if (d->d_name[0] == '.' ||
-            (size_t)snprintf(path, sizeof(path), "%s/%s", set->folder, d->d_name) >= sizeof(path) ||
-            !read_stamp(path, "adapter_config.json", &stamp))
+        if (d->d_name[0] == '.' || (size_t)snprintf(dir, sizeof(dir), "%s/%s", path, d->d_name) >= sizeof(dir) ||
+            !read_stamp(dir, "adapter_config.json", &stamp))
             continue;
+        if (strlen(d->d_name) >= sizeof(e->name)) {
+            comma_log_event(log, COMMA_LOG_ERROR, "adapter_skipped", "%s: a name has at most 64 bytes", dir);
+            continue;
+        }
         e = entry_of(set, d->d_name, strlen(d->d_name), err);
-        ok = e != NULL;
-        if (!ok || !e->from_folder)
-            continue; /* --adapter of the same name comes first */
-        e->seen = true;
-        if (!e->dir)
-            e->dir = strdup(path);
-        ok = e->dir || comma_fail(err, COMMA_E_NOMEM, "out of memory for the list of adapters");
+        ok = e && claim(e, source, dir, err);
     }
     closedir(folder);
     return ok;
+}
+
+static bool scan_all(struct comma_adapter_set *set, struct comma_log *log, struct comma_error *err)
+{
+    return (!set->folder || scan(set, set->folder, FOLDER, log, err)) &&
+           (!set->own || scan(set, set->own, MODEL, log, err));
 }
 
 /* Opens an adapter if it is new or its files are others now. */
@@ -155,26 +185,31 @@ static bool refresh(struct entry *e, struct comma_engine *engine, bool *opened, 
     if (e->served && same(&config, &e->config) && same(&weights, &e->weights))
         return true;
     if (!comma_engine_add_adapter(engine, e->name, e->dir, err))
-        return comma_fail_within(err, "adapter %s", e->name);
+        return false;
     e->config = config;
     e->weights = weights;
     e->served = *opened = true;
     return true;
 }
 
-bool comma_adapter_set_open(struct comma_adapter_set *set, struct comma_engine *engine, struct comma_error *err)
+bool comma_adapter_set_open(struct comma_adapter_set *set, struct comma_engine *engine, struct comma_log *log,
+                            struct comma_error *err)
 {
     bool opened;
 
-    if (set->folder && !scan(set, err))
+    if (!scan_all(set, log, err))
         return false;
-    for (size_t i = 0; i < set->n; i++)
-        if (!refresh(&set->items[i], engine, &opened, err))
+    for (size_t i = 0; i < set->n; i++) {
+        if (refresh(&set->items[i], engine, &opened, err))
+            continue;
+        if (set->items[i].source == NAMED)
             return false;
+        comma_log_event(log, COMMA_LOG_ERROR, "adapter_skipped", "%s", err->message);
+    }
     return true;
 }
 
-/* Stops serving what is no longer in the folder, and forgets it. */
+/* Stops serving what is no longer in its folder, and forgets it. */
 static void drop_gone(struct comma_adapter_set *set, struct comma_engine *engine, struct comma_log *log)
 {
     size_t kept = 0;
@@ -182,7 +217,7 @@ static void drop_gone(struct comma_adapter_set *set, struct comma_engine *engine
     for (size_t i = 0; i < set->n; i++) {
         struct entry e = set->items[i];
 
-        if (!e.from_folder || e.seen) {
+        if (e.source == NAMED || e.seen) {
             set->items[kept++] = e;
             continue;
         }
@@ -200,7 +235,7 @@ bool comma_adapter_set_reload(struct comma_adapter_set *set, struct comma_engine
 
     for (size_t i = 0; i < set->n; i++)
         set->items[i].seen = false;
-    if (set->folder && !scan(set, &err)) {
+    if (!scan_all(set, log, &err)) {
         comma_log_event(log, COMMA_LOG_ERROR, "reload_failed", "%s", err.message);
         return false; /* a folder that cannot be read does not mean that all adapters are gone */
     }

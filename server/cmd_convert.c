@@ -175,6 +175,8 @@ static void print_result(const struct comma_converted *made, const char *out)
     if (made->kind == COMMA_INSPECTED_ADAPTER)
         printf("next: comma serve --model DIR --adapter %s=%s, and ask with \"model\": \"%s\"\n",
                made->adapters[0].name, out, made->adapters[0].name);
+    else if (!made->has_tokenizer)
+        printf("next: comma embed --model %s --image FILE; to serve it, convert it again with --merges\n", out);
     else if (made->n_adapters > 0)
         printf("next: comma serve --model %s, and ask with \"model\": \"%s\"\n", out, made->adapters[0].name);
     else

@@ -178,8 +178,8 @@ static bool start_engine(struct comma_process *p, struct comma_engine_options *o
                           "%s: the model has no tokenizer; vocab.json and merges.txt, or "
                           "tokenizer.json, are missing",
                           c->model ? c->model : "embedded model");
-    if (!comma_adapter_set_create(&c->adapters, c->adapters_dir, &p->adapters, err) ||
-        !comma_adapter_set_open(p->adapters, p->engine, err) || !comma_self_test(p->engine, err) ||
+    if (!comma_adapter_set_create(&c->adapters, c->adapters_dir, c->model, &p->adapters, err) ||
+        !comma_adapter_set_open(p->adapters, p->engine, p->log, err) || !comma_self_test(p->engine, err) ||
         !comma_budget_request_bytes(c, o, p->engine, &request_bytes, err))
         return false;
     comma_admission_set_max_bytes(p->admission, request_bytes);
@@ -193,6 +193,7 @@ static struct comma_engine_options engine_options(const struct comma_serve_confi
     struct comma_engine_options o = comma_engine_default_options();
 
     o.model_dir = c->model;
+    o.no_own_adapters = true; /* of a directory: server/adapters.c opens them, and looks again at a reload */
     o.backend = c->backend;
     o.precision = c->precision;
     o.n_threads = c->threads;
