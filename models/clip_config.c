@@ -86,7 +86,7 @@ static bool parse_epsilon(const struct section *s, struct comma_tower_config *t,
     const json_t *value = section_get(s, "layer_norm_eps");
     const double eps = value ? json_number_value(value) : 1e-5;
 
-    if ((value && !json_is_number(value)) || !(eps > 0 && eps < 0.1))
+    if ((value && !json_is_number(value)) || !((float)eps > 0 && eps < 0.1)) /* 1e-85 is a number, but no f32 */
         return comma_fail(err, COMMA_E_MODEL, "%s: %s.layer_norm_eps must be a small positive number", s->file, s->key);
     t->layer_norm_eps = (float)eps;
     return true;

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("COMMA_BINARY") or str(ROOT / "build" / "server" / "comma")
+BINARY = os.path.abspath(os.environ.get("COMMA_BINARY") or ROOT / "build" / "server" / "comma")
 
 
 def run(*args, stdin=b"", **more):

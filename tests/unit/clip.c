@@ -381,6 +381,7 @@ static void a_config_that_contradicts_the_tensors_is_refused(void **state)
         { "{\"vision_config\":{\"num_attention_heads\":1,\"hidden_act\":\"relu\"}}", COMMA_E_UNSUPPORTED,
           "hidden_act is relu; quick_gelu and gelu are known" },
         { "{\"vision_config\":{\"num_attention_heads\":1,\"layer_norm_eps\":-1}}", COMMA_E_MODEL, "layer_norm_eps" },
+        { "{\"vision_config\":{\"num_attention_heads\":1,\"layer_norm_eps\":1e-85}}", COMMA_E_MODEL, "layer_norm_eps" },
         { "{\"model_type\":\"siglip\"}", COMMA_E_UNSUPPORTED, "only clip is supported" },
         { "{\"vision_config\":{\"num_attention_heads\":1,\"image_size\":32},"
           "\"text_config\":{\"num_attention_heads\":1}}",
