@@ -145,6 +145,8 @@ static bool match_place(struct match *m, const struct comma_place *place, const 
     m->n++;
     if (!comma_dtype_is_float(stored->dtype) || !comma_place_view(place, stored, &view))
         view = *stored;
+    if (ours->n_dims == 0 && view.n_dims == 1 && view.shape[0] == 1) /* a logit scale: both [] and [1] are in use */
+        view.n_dims = 0;
     return compare(&view, ours, m->file, place->name, m->err);
 }
 

@@ -408,6 +408,14 @@ def test_a_checkpoint_of_another_backbone_is_refused(tiny, checkpoint, clip_of_c
         assert "another backbone" in refused(tmp_path / "alone", source, "--model", tiny_model)
 
 
+def test_a_logit_scale_may_be_a_list_of_one(tiny, clip_of_checkpoints, tmp_path):
+    other = dict(clip_of_checkpoints)
+    other["logit_scale"] = Tensor("F32", [1], other["logit_scale"].data)
+    source = torch_files.save_checkpoint(tmp_path / "model.pth.tar-1", {**read_safetensors(tiny / "comma.safetensors"),
+                                                                        **other})
+    converted(tiny / "clip.pt", "--adapter-from", source, "-o", tmp_path / "model")
+
+
 def with_prompts(learner, embedding, ids, n_classes=3):
     """token_prefix and token_suffix of training prompts whose words behind the learned rows are ids, then another name
     for each class."""
