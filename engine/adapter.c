@@ -59,6 +59,7 @@ bool comma_adapter_make(struct comma_engine *e, const char *name, const struct c
         if (!comma_prompts_fold(&a->prompts, dir, comma_clip_config(e->clip), err))
             goto fail;
     }
+    comma_fail(&call.err, COMMA_E_NOMEM, "out of memory"); /* where the call does not come to run */
     comma_engine_call(e, fold, &call);
     if (!call.ok) {
         *err = call.err;

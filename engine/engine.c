@@ -118,8 +118,10 @@ bool comma_engine_open_clip(const struct comma_engine_options *options, struct c
     e->next_id = 1; /* the backbone is 0 */
     if (!open_model(e, options, err) || !start_threads(e, err))
         goto fail;
-    if (e->tokenizer)
+    if (e->tokenizer) {
+        raw.ok = comma_fail(&raw.err, COMMA_E_NOMEM, "out of memory"); /* where the call does not come to run */
         comma_engine_call(e, make_raw_phrase, &raw);
+    }
     if (!raw.ok) {
         *err = raw.err;
         goto fail;
