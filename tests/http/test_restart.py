@@ -164,7 +164,7 @@ def test_it_is_alive_but_not_ready_while_a_model_is_loaded(tmp_path):
     with socket.socket() as s:  # a free port, since the line that names it comes at the end
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    process = subprocess.Popen([BINARY, "serve", "--port", str(port), "--admin-port", "0", "--adapters", str(adapters)],
+    process = subprocess.Popen([BINARY, "serve", "--port", str(port), "--admin-port", "0", "--adapter", f"slow={adapters / 'slow'}"],
                                stderr=subprocess.PIPE, text=True)
     try:
         admin = int(re.search(r"admin_listening.*:(\d+)\"", process.stderr.readline())[1])
@@ -177,7 +177,7 @@ def test_it_is_alive_but_not_ready_while_a_model_is_loaded(tmp_path):
             assert request(port, method, path)[0] == 503, path
         os.close(os.open(adapters / "slow" / "adapter_config.json", os.O_WRONLY))
         rest = process.stderr.read()
-        assert process.wait(30) == 1 and "adapter slow" in rest and "listening on" not in rest
+        assert process.wait(30) == 1 and "adapter 'slow'" in rest and "listening on" not in rest
     finally:
         process.kill()
         process.wait()
