@@ -121,6 +121,29 @@ static void check_answers(const char *answers, size_t size)
         at += check_answer(answers + at, size - at, at == 0);
 }
 
+/* libFuzzer's clock interrupts calls once a second: a connect() goes on by itself then, a poll() is begun again. */
+static int patient_poll(struct pollfd *p, int ms)
+{
+    int n;
+
+    do
+        n = poll(p, 1, ms);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
+static bool patient_connect(int fd)
+{
+    struct pollfd p = { fd, POLLOUT, 0 };
+    socklen_t size = sizeof(int);
+    int error;
+
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+        return true;
+    return errno == EINTR && patient_poll(&p, 10000) == 1 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
+           error == 0;
+}
+
 /* From ever another address: the ports of one are used up in seconds, each being kept for a minute by the kernel. */
 static int open_connection(void)
 {
@@ -129,8 +152,7 @@ static int open_connection(void)
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     must(fd >= 0 && setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){ 1 }, sizeof(int)) == 0 &&
-         bind(fd, (const struct sockaddr *)&from, sizeof(from)) == 0 &&
-         connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0);
+         bind(fd, (const struct sockaddr *)&from, sizeof(from)) == 0 && patient_connect(fd));
     return fd;
 }
 
@@ -151,7 +173,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* Whatever does not go out was answered already. */
     if (size == 0 || send(p.fd, data, size, MSG_NOSIGNAL) == (ssize_t)size)
         (void)!send(p.fd, after, sizeof(after) - 1, MSG_NOSIGNAL);
-    while (n < MOST_ANSWER && poll(&p, 1, PATIENCE_MS) > 0 && (got = recv(p.fd, answers + n, MOST_ANSWER - n, 0)) > 0)
+    while (n < MOST_ANSWER && patient_poll(&p, PATIENCE_MS) > 0 &&
+           (got = recv(p.fd, answers + n, MOST_ANSWER - n, 0)) > 0)
         n += (size_t)got;
     answers[n] = '\0';
     setsockopt(p.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
