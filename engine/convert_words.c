@@ -110,8 +110,8 @@ static int32_t find_id(const struct search *s, size_t i)
 
 /* ---- ctx_init as tokens ---- */
 
-/* The words of ctx_init behind the n_ctx learned rows, as ids; *n 0 where there are none, or where the words are all
- * placeholders. False if it cannot be tokenised. */
+/* The words of ctx_init behind the n_ctx learned rows, as ids; *n 0 where there are none, or where each word is an X,
+ * all of which are overwritten (SPEC 6.1). False if it cannot be tokenised. */
 static bool rest_of(const struct comma_tokenizer *tokenizer, const struct comma_adapter_config *config,
                     const char *ctx_init, int32_t *ids, size_t *n)
 {
