@@ -67,3 +67,15 @@ def cat(samples):
 def emoji_model():
     """The embedded model as a directory."""
     return ROOT / "models" / "emoji"
+
+
+@pytest.fixture(scope="session")
+def micro():
+    from golden import find_golden  # which itself wants this file
+    return find_golden("micro") or pytest.skip("the golden set micro is not there")
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    from golden import find_golden  # which itself wants this file
+    return find_golden("tiny") or pytest.skip("the golden set tiny is not there")

@@ -12,21 +12,11 @@ import pytest
 import torch_files
 from conftest import find_shared, run, run_json
 from files import Tensor, largest_difference, read_safetensors, read_state_dict, write_safetensors
-from golden import DATA, FEATURE_LIMIT, LOGIT_LIMIT, exact, find_golden, pictures, scale_of
+from golden import DATA, FEATURE_LIMIT, LOGIT_LIMIT, exact, pictures, scale_of
 
 MERGES = DATA / "bpe_400.txt"
 CONTAINERS = ["openai_state_dict.pt", "openai_torchscript.pt", "open_clip_checkpoint.pt",
               "openai_names_f32.safetensors", "hf_names_bf16.safetensors", "hf"]
-
-
-@pytest.fixture(scope="module")
-def micro():
-    return find_golden("micro") or pytest.skip("the golden set micro is not there")
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return find_golden("tiny") or pytest.skip("the golden set tiny is not there")
 
 
 @pytest.fixture(scope="module")

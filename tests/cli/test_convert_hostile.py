@@ -22,16 +22,6 @@ MEMORY_KB = 400 << 10  # the libraries alone map 60 MB; a sanitizer takes more
 SANITIZED = any(name in BINARY for name in ("asan", "sanitize", "thread"))
 
 
-@pytest.fixture(scope="module")
-def micro():
-    return find_golden("micro") or pytest.skip("the golden set micro is not there")
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return find_golden("tiny") or pytest.skip("the golden set tiny is not there")
-
-
 def inspected(path):
     """comma inspect over a file that may be broken: it ends by itself, with a sentence if it fails."""
     done = run("inspect", path)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pty
+import re
 import subprocess
 import time
 
@@ -30,6 +31,22 @@ def test_an_unknown_subcommand_is_answered_with_the_list_and_status_2():
     assert done.returncode == 2 and done.stdout == ""
     assert 'unknown subcommand "clasify"' in done.stderr
     assert all(name in done.stderr for name in SUBCOMMANDS)
+
+
+def cpu_flags():
+    return set(next((line for line in open("/proc/cpuinfo") if line.startswith("flags")), "").split())
+
+
+@pytest.mark.skipif("avx2" not in cpu_flags(), reason="this processor has no AVX2")
+def test_openblas_does_not_fall_back_to_old_kernels():
+    # What it does where it does not know the processor. Said once a start: the program may execute itself anew.
+    env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
+    done = subprocess.run([BINARY, "--version"], capture_output=True, text=True, timeout=60,
+                          env={**env, "OPENBLAS_VERBOSE": "2"})
+    cores = re.findall(r"Core: (\w+)", done.stdout + done.stderr)
+    if not cores:
+        pytest.skip("this OpenBLAS does not say which kernels it runs")
+    assert cores[-1] not in ("Prescott", "Core2", "Penryn", "Nehalem", "Sandybridge", "Barcelona", "Bulldozer")
 
 
 def test_version_is_one_line():

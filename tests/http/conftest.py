@@ -150,13 +150,12 @@ def server():
     assert not [line for line in s.log if "ERROR: " in line or "runtime error" in line]
 
 
-@pytest.fixture
-def start():
-    """Servers with options of their own, stopped at the end of the test."""
+def makers(kind):
+    """Yields a function that starts a server of this kind; ends those that still run afterwards. For fixtures."""
     started = []
 
     def make(*args, **more):
-        started.append(Server(*args, **more))
+        started.append(kind(*args, **more))
         return started[-1]
 
     yield make
@@ -164,6 +163,12 @@ def start():
         if s.process.poll() is None:
             s.process.kill()
             s.process.wait()
+
+
+@pytest.fixture
+def start():
+    """Servers with options of their own, stopped at the end of the test."""
+    yield from makers(Server)
 
 
 @pytest.fixture(scope="session")

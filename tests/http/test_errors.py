@@ -112,6 +112,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(start, pizza):
 def test_a_length_is_needed(server):
     got = server.raw(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n\r\n")
     assert got.startswith(b"HTTP/1.1 411 ")
+    assert b"\r\nconnection: close\r\n" in got.lower()  # where its body would end cannot be known
 
 
 def test_exif_orientation_is_applied_unless_refused(server):

@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from conftest import BINARY, ROOT, Server, wait_until
+from conftest import BINARY, ROOT, Server, makers, wait_until
 
 GROUPS = ROOT / "models" / "emoji" / "adapters" / "groups"
 PNG = {"Content-Type": "image/png"}
@@ -83,16 +83,7 @@ class Activated(Server):
 
 @pytest.fixture
 def activate():
-    started = []
-
-    def make(*args, **more):
-        started.append(Activated(*args, **more))
-        return started[-1]
-    yield make
-    for s in started:
-        if s.process.poll() is None:
-            s.process.kill()
-            s.process.wait()
+    yield from makers(Activated)
 
 
 def test_a_socket_that_is_handed_over_is_served_and_outlives_the_process(activate, pizza):
